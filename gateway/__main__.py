@@ -1,0 +1,27 @@
+"""`python -m gateway`: configuration from the environment, then run until told to stop."""
+
+import sys
+
+import uvloop
+
+from gateway.app import Gateway
+from shared import config, logs
+
+
+async def _run(settings: config.Config) -> None:
+    await Gateway(settings).run()
+
+
+def main() -> None:
+    """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if the port cannot be had or a task failed."""
+    settings = config.load_or_exit()
+    logs.configure(settings.log_level, "gateway", settings.secrets)
+    try:
+        uvloop.run(_run(settings))
+    except OSError as exc:
+        print(f"gateway: cannot listen on {settings.proxy_host}:{settings.proxy_stocks_port}: {exc}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Builds a gateway's parts, runs them and stops them."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from typing import Any
+
+from redis.asyncio import Redis
+
+from gateway.held import Held
+from gateway.hub import Hub
+from gateway.interest import Interest
+from gateway.listener import Listener
+from gateway.server import Door, Keys
+from shared.config import Config
+from shared.demand import Demand
+from shared.lifecycle import Tasks
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """One gateway process; must be built inside a running event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        names = Names(config.feed)
+        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._hub = Hub(names)
+        self._held = Held(self._redis, names, self._on_change)
+        self._listener = Listener(config.redis_url, names, self._hub, self._held.on_notice)
+        demand = Demand(self._redis, names)
+        self._interest = Interest(self._id, names, self._hub, self._listener, demand, self._get_statistics)
+        self._door = Door(
+            config.feed,
+            Keys(config.client_keys),
+            self._hub,
+            self._interest,
+            self._held,
+            config.max_clients,
+            config.message_buffer_size,
+        )
+        self._bus_connected = asyncio.Event()
+        self._listener.on_connected = self._bus_connected.set
+        self._listener.on_moved = self._on_change
+        self._interest.on_ready = self._on_change
+
+    def _on_change(self) -> None:
+        self._door.on_change()
+
+    def _get_statistics(self) -> dict[str, Any]:
+        door, listener, hub = self._door, self._listener, self._hub
+        return {
+            "pid": os.getpid(),
+            "clients": len(door.clients),
+            "channels": len(hub.get_wanted()),
+            "frames_out": listener.frames_out,
+            "bytes_out": listener.bytes_out,
+            "missed_batches": hub.missed_batches,
+            "bus_reconnects": max(0, listener.reconnects),
+            "slow_clients": door.slow_clients,
+            "refused_clients": door.refused_clients,
+            "bad_messages": door.bad_messages,
+            "unknown_topics": door.unknown_topics,
+            "latency_us": listener.latency.encode(),
+        }
+
+    async def _load_held(self) -> None:
+        while True:
+            await self._bus_connected.wait()
+            self._bus_connected.clear()
+            await self._held.load()
+
+    async def run(self) -> None:
+        """Run until TERM or INT."""
+        config = self._config
+        async with Tasks() as tasks:
+            tasks.start("listener", self._listener.run())
+            tasks.start("held", self._load_held())
+            tasks.start("interest", self._interest.run())
+            await self._door.open(config.proxy_host, config.proxy_stocks_port, config.heartbeat_interval_s)
+            self._announce()
+            await tasks.until_stopped()
+            await self._door.close()
+        await self._interest.leave()
+        await self._redis.aclose()
+        _log.info("stopped")
+
+    def _announce(self) -> None:
+        config = self._config
+        _log.info("clients connect to ws://%s:%d/%s", config.proxy_host, config.proxy_stocks_port, config.feed)
+        if not config.client_keys:
+            _log.info("no key is configured, so any key that is not empty is accepted")

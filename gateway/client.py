@@ -1,0 +1,85 @@
+"""One client's connection: its session, its outbox, and the acks it is owed."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable
+from typing import Any, Final
+
+from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State as WsState
+
+from gateway.hub import encode_frame
+from gateway.outbox import Outbox
+from gateway.session import Session
+from shared.protocol import CLOSE_POLICY, SLOW_CONSUMER, Status, encode_statuses
+
+_log = logging.getLogger(__name__)
+CLOSE_WITHIN_S: Final = 2.0
+_UNREAD_BYTES: Final = 4 * 1024 * 1024  # pongs and acks to a client that reads nothing; beyond it the socket is cut
+_numbers = itertools.count(1)
+
+
+class ClientConnection(ServerConnection):
+    """websockets' connection, whose flow control and end drive our outbox."""
+
+    outbox: Outbox | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.outbox is not None:
+            self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.outbox is not None:
+            self.outbox.resume()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.paused and self.transport.get_write_buffer_size() > _UNREAD_BYTES:
+            self.transport.abort()
+
+    def send_data(self) -> None:
+        super().send_data()
+        # Whatever ends a connection says so through here: after it, nothing may be written any more.
+        if self.outbox is not None and self.protocol.state is not WsState.OPEN:
+            self.outbox.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.outbox is not None:
+            self.outbox.close()
+        super().connection_lost(exc)
+
+
+class Client:
+    """A connected client as the server sees it."""
+
+    def __init__(self, connection: ClientConnection, session: Session, limit_events: int) -> None:
+        self.connection = connection
+        self.session = session
+        self.authenticated = asyncio.Event()
+        self.outbox = connection.outbox = Outbox(connection.transport, limit_events)
+        peer: Any = connection.remote_address
+        self.label = f"client {next(_numbers)} ({peer[0]}:{peer[1]})" if isinstance(peer, tuple) else "client"
+
+    def send(self, statuses: Iterable[Status]) -> None:
+        """Send statuses, in one frame where they fit, in order with the events."""
+        for frame in encode_statuses(statuses):
+            self.outbox.send(encode_frame([frame[1:-1]]))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what is queued and a close frame; cut the socket if the client does not take it in time."""
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self.connection.close(code, reason)
+        except TimeoutError:
+            self.connection.transport.abort()
+
+    async def close_slow(self) -> None:
+        """Tell a client that does not read why it is closed, in case it reads on, and cut it soon."""
+        _log.warning("%s: closed, it did not read fast enough", self.label)
+        if self.connection.state is WsState.OPEN:
+            for frame in encode_statuses([SLOW_CONSUMER]):
+                self.connection.transport.write(encode_frame([frame[1:-1]]))
+        await self.close(CLOSE_POLICY, "slow consumer")

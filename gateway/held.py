@@ -1,0 +1,60 @@
+"""What upstream confirmed, as ingest tells it: a copy of the `held` set, for acks that tell the truth."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.channels import ALL, EVENT_TYPES, is_covered
+from shared.held import decode_held
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+
+
+class Held:
+    """Kept by notices, read whole after each connection to the bus; `on_change` is called after each change."""
+
+    def __init__(self, redis: "Redis", names: Names, on_change: Callable[[], None]) -> None:
+        self._redis = redis
+        self._names = names
+        self._on_change = on_change
+        self._channels: set[str] = set()
+        self._notices = 0
+
+    def is_held(self, channel: str) -> bool:
+        """Whether upstream sends every event of the channel."""
+        if channel == ALL:
+            return all(f"{event_type}.*" in self._channels for event_type in EVENT_TYPES[self._names.feed])
+        return is_covered(channel, self._channels)
+
+    def on_notice(self, text: bytes) -> None:
+        """Ingest says what changed."""
+        try:
+            notice = decode_held(text)
+        except msgspec.DecodeError:
+            _log.warning("held: a notice of an unknown shape")
+            return
+        self._notices += 1
+        if notice.reset:
+            self._channels.clear()
+        self._channels.update(notice.added)
+        self._channels.difference_update(notice.removed)
+        self._on_change()
+
+    async def load(self) -> None:
+        """Read the whole set; again if a notice came meanwhile, since either could be the older."""
+        while True:
+            notices = self._notices
+            try:
+                members: Any = await self._redis.smembers(self._names.held)
+            except (RedisError, OSError) as exc:
+                _log.warning("held: cannot be read (%s); acks wait for notices", exc)
+                return
+            if notices == self._notices:
+                self._channels = {member.decode() for member in members}
+                self._on_change()
+                return

@@ -1,0 +1,153 @@
+"""Turns this gateway's interest into demand: SUBSCRIBE on the bus, then acquire; and back, after a linger.
+
+One task does it all, in rounds that compare what the hub wants with what was taken up: so edges that come and go
+while a round waits for Redis are looked at again before anything is done about them, and any number of edges cost one
+round.  The same task renews the lease, and re-asserts everything when the lease was lost.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from gateway.hub import Hub
+from gateway.listener import BusAway, Listener
+from shared.channels import ALL, find_cover
+from shared.demand import RENEW_S, Demand, LeaseLost
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+LINGER_S: Final = 1.0
+_RETRY_S: Final = 0.5
+
+
+class Interest:
+    """The channels that this gateway counts for; `on_ready` is called whenever some became ready."""
+
+    def __init__(
+        self,
+        gateway_id: str,
+        names: Names,
+        hub: Hub,
+        listener: Listener,
+        demand: Demand,
+        get_statistics: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._id = gateway_id
+        self._names = names
+        self._hub = hub
+        self._listener = listener
+        self._demand = demand
+        self._get_statistics = get_statistics
+        self._todo: dict[str, None] = {}  # edges up, not yet taken up
+        self._taken: set[str] = set()
+        self._idle_since: dict[str, float] = {}
+        self._unreleased: set[str] = set()  # let go, but Redis may not have heard of it
+        self._wake = asyncio.Event()
+        self._renew_at = 0.0
+        self._joined = False
+        self.on_ready: Callable[[], None] = lambda: None
+
+    def want(self, channels: Iterable[str]) -> None:
+        """Edges up: somebody here holds these now."""
+        for channel in channels:
+            self._idle_since.pop(channel, None)
+            if channel not in self._taken:
+                self._todo[channel] = None
+                self._unreleased.discard(channel)
+        self._wake.set()
+
+    def unwant(self, channels: Iterable[str]) -> None:
+        """Edges down: nobody here holds these any more."""
+        now = time.monotonic()
+        for channel in channels:
+            self._todo.pop(channel, None)
+            if channel in self._taken:
+                self._idle_since[channel] = now
+
+    async def run(self) -> None:
+        """Serve edges and the lease for as long as the process runs."""
+        failing = False
+        while True:
+            try:
+                await self._round()
+                failing = False
+                await self._sleep()
+            except LeaseLost:
+                _log.warning("lease lost (this process stood still, or Redis lost its data): asserting again")
+                self._joined = False
+            except (RedisError, OSError, BusAway) as exc:
+                if not failing:
+                    _log.warning("demand: Redis does not answer (%s); clients stay", exc or type(exc).__name__)
+                failing = True
+                await asyncio.sleep(_RETRY_S)
+
+    async def _sleep(self) -> None:
+        due = min([self._renew_at, *(since + LINGER_S for since in self._idle_since.values())])
+        try:
+            async with asyncio.timeout(max(0.01, due - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass  # time for the lease or a linger
+        self._wake.clear()
+
+    async def _round(self) -> None:
+        if not self._joined:
+            await self._demand.join(self._id)
+            await self._demand.acquire(self._id, self._taken)
+            self._joined = True
+        if time.monotonic() >= self._renew_at:
+            await self._demand.renew(self._id, self._get_statistics())
+            self._renew_at = time.monotonic() + RENEW_S
+        await self._take_up()
+        await self._let_go()
+
+    async def _take_up(self) -> None:
+        channels = list(self._todo)
+        if not channels:
+            return
+        await self._listener.listen(self._get_bus_channels(channels))
+        await self._demand.acquire(self._id, channels)
+        self._taken.update(channels)
+        now = time.monotonic()
+        for channel in channels:
+            self._todo.pop(channel, None)
+            if not self._hub.is_wanted(channel):
+                self._idle_since[channel] = now
+        self._hub.set_ready(channels)
+        self.on_ready()
+
+    async def _let_go(self) -> None:
+        now = time.monotonic()
+        channels = [channel for channel, since in self._idle_since.items() if now - since >= LINGER_S]
+        for channel in channels:
+            del self._idle_since[channel]
+        if channels:
+            self._taken.difference_update(channels)
+            self._hub.set_unready(channels)
+            still = set(self._get_bus_channels(self._taken))
+            self._listener.unlisten(name for name in self._get_bus_channels(channels) if name not in still)
+            self._unreleased.update(channels)
+        if self._unreleased:
+            releasing = list(self._unreleased)
+            await self._demand.release(self._id, releasing)
+            # Whoever is wanted again by now left the set, and is acquired in the next round.
+            self._unreleased.difference_update(releasing)
+
+    def _get_bus_channels(self, channels: Iterable[str]) -> list[str]:
+        """Where the events of these channels come from; `*` comes from all event types."""
+        exact: dict[str, None] = {}
+        for channel in channels:
+            for part in find_cover(self._names.feed, [ALL]) if channel == ALL else (channel,):
+                exact[self._names.get_bus_channel(part)] = None
+        return list(exact)
+
+    async def leave(self) -> None:
+        """Give all demand back at once."""
+        try:
+            await self._demand.leave(self._id)
+        except (RedisError, OSError) as exc:
+            _log.info("demand: not given back (%s); the lease will run out", exc)

@@ -1,0 +1,147 @@
+"""The subscribed socket: every bus message of this gateway comes in here, and is routed without being parsed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from gateway.hub import Hub
+from gateway.outbox import Outbox
+from shared.backoff import Backoff
+from shared.batch import encode_command, parse_mark
+from shared.bus import BusError, BusSocket, open_bus_socket
+from shared.metrics import Histogram
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+_CONFIRM_WITHIN_S: Final = 5.0
+_CHUNK: Final = 500  # channels in one SUBSCRIBE
+
+
+class BusAway(Exception):
+    """The bus did not confirm in time, or is not connected; the listener is reconnecting."""
+
+
+class _SubscribedSocket(BusSocket):
+    """Reads the bus: messages into the hub, marks and notices to the listener."""
+
+    def __init__(self, listener: "Listener") -> None:
+        super().__init__()
+        self._listener = listener
+
+    def receive(self) -> None:
+        listener = self._listener
+        gets = self.reader.gets
+        collect = listener.hub.collect
+        special = listener.special
+        reply = gets()
+        while reply is not False:
+            kind, channel, payload = reply
+            if kind == b"message":
+                handler = special.get(channel)
+                if handler is None:
+                    collect(channel, payload)
+                else:
+                    handler(payload)
+            else:
+                listener.on_confirmed(kind, channel)
+            reply = gets()
+
+
+class Listener:
+    """Owns the subscribed socket; hands each closed batch to the outboxes of its members."""
+
+    def __init__(self, url: str, names: Names, hub: Hub, on_held: Callable[[bytes], None]) -> None:
+        self._url = url
+        self._socket: _SubscribedSocket | None = None
+        self._listened: dict[bytes, None] = {}
+        self._waiting: dict[bytes, asyncio.Future[None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.hub = hub
+        self.special = {names.mark.encode(): self._on_mark, names.held.encode(): on_held}
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_moved: Callable[[], None] = lambda: None
+        self.latency = Histogram()
+        self.frames_out = 0
+        self.bytes_out = 0
+        self.reconnects = -1
+        self.last_mark_at = 0.0  # loop time
+
+    def _on_mark(self, text: bytes) -> None:
+        mark = parse_mark(text)
+        frames = 0
+        moves_made = self.hub.moves_made
+        for frame, members in self.hub.close_batch(mark):
+            member: Outbox
+            for member in members:  # type: ignore[assignment]  # the hub is given outboxes and no others
+                member.send(frame)
+            count = len(members)  # type: ignore[arg-type]
+            frames += count
+            self.bytes_out += len(frame) * count
+        self.last_mark_at = self._loop.time()
+        if frames:
+            self.frames_out += frames
+            # The loop writes to the sockets at the end of this round: what counts is the time after that.
+            self._loop.call_soon(self._measure, mark.received_us)
+        if self.hub.moves_made != moves_made:
+            self.on_moved()
+
+    def _measure(self, received_us: int) -> None:
+        self.latency.add(time.time_ns() // 1000 - received_us)
+
+    async def listen(self, channels: Iterable[str]) -> None:
+        """SUBSCRIBE, and wait until Redis confirmed each; raises BusAway."""
+        names = [channel.encode() for channel in channels]
+        self._listened.update(dict.fromkeys(names))
+        waiters = [self._waiting.setdefault(name, self._loop.create_future()) for name in names]
+        self._send(b"SUBSCRIBE", names)
+        try:
+            async with asyncio.timeout(_CONFIRM_WITHIN_S):
+                await asyncio.gather(*waiters)
+        except TimeoutError:
+            raise BusAway from None
+
+    def unlisten(self, channels: Iterable[str]) -> None:
+        """UNSUBSCRIBE; what is still under way is dropped by the hub, which has no route for it."""
+        names = [channel.encode() for channel in channels]
+        for name in names:
+            self._listened.pop(name, None)
+        self._send(b"UNSUBSCRIBE", names)
+
+    def _send(self, command: bytes, names: list[bytes]) -> None:
+        transport = self._socket.transport if self._socket is not None else None
+        if transport is None:
+            return  # after the reconnect all that is listened to is subscribed
+        for start in range(0, len(names), _CHUNK):
+            transport.write(encode_command(command, *names[start : start + _CHUNK]))
+
+    def on_confirmed(self, kind: bytes, channel: bytes) -> None:
+        """Redis confirmed a SUBSCRIBE or UNSUBSCRIBE."""
+        if kind == b"subscribe" and (waiter := self._waiting.pop(channel, None)) is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def run(self) -> None:
+        """Keep the socket open and subscribed for as long as the process runs."""
+        backoff = Backoff(0.05, 2.0)
+        while True:
+            try:
+                socket = await open_bus_socket(self._url, lambda: _SubscribedSocket(self), "polygon-proxy-gateway")
+            except (OSError, TimeoutError, BusError) as exc:
+                delay_s = backoff.next_s()
+                _log.warning("bus: cannot connect (%s), next try in %.1f s", exc or type(exc).__name__, delay_s)
+                await asyncio.sleep(delay_s)
+                continue
+            backoff.reset()
+            self._on_connected(socket)
+            await socket.lost
+            self._socket = None
+            self.hub.discard()
+            _log.warning("bus: connection lost")
+
+    def _on_connected(self, socket: _SubscribedSocket) -> None:
+        self._socket = socket
+        self.reconnects += 1
+        self._send(b"SUBSCRIBE", [*self.special, *self._listened])
+        _log.info("bus: connected, %d channels", len(self._listened))
+        self.on_connected()

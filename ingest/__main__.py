@@ -1,0 +1,21 @@
+"""`python -m ingest`: configuration from the environment, then run until told to stop."""
+
+import uvloop
+
+from ingest.app import Ingest
+from shared import config, logs
+
+
+async def _run(settings: config.Config) -> None:
+    await Ingest(settings).run()
+
+
+def main() -> None:
+    """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if a task failed."""
+    settings = config.load_or_exit()
+    logs.configure(settings.log_level, "ingest", settings.secrets)
+    uvloop.run(_run(settings))
+
+
+if __name__ == "__main__":
+    main()

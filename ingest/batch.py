@@ -1,0 +1,149 @@
+"""A batch in the making: events grouped by channel, then encoded as one write to Redis.  Pure, hot.
+
+One write holds, in this order: XADD to the log, one PUBLISH per channel, one per wanted `all:EV`, the mark.  The log's
+entry holds the very PUBLISH commands, so that a gateway reads a missed batch with the code that reads the bus.
+"""
+
+from typing import Final, NamedTuple
+
+from shared.batch import Mark, encode_command, encode_mark
+from shared.channels import make_channel
+from shared.names import Names
+from shared.split import Head, Split
+
+_MAX_ROUTES: Final = 200_000  # cached (event type, symbol) pairs; beyond it the cache starts anew: ~100 ms of misses
+
+
+class _Route:
+    """Where the events of one (event type, symbol) go, and those of the batch in the making."""
+
+    __slots__ = ("all_bodies", "bodies", "head")
+
+    def __init__(self, head: bytes, all_bodies: list[bytes] | None) -> None:
+        self.head = head  # the PUBLISH command up to the length of its payload
+        self.bodies: list[bytes] = []
+        self.all_bodies = all_bodies  # the batch's list for all:EV while that is wanted
+
+
+class Encoded(NamedTuple):
+    """A batch ready to be written; `replies` is how many answers Redis will give to it."""
+
+    data: bytes
+    replies: int
+    mark: Mark
+
+
+class Batch:
+    """Collects split frames; `encode` closes the batch and starts the next."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._alls: dict[str, list[bytes]] = {}
+        self._reset_routes()
+        self.events = 0
+
+    @property
+    def alls(self) -> frozenset[str]:
+        """The event types that are also published as all:EV."""
+        return frozenset(self._alls)
+
+    def set_alls(self, event_types: frozenset[str]) -> None:
+        """Say which event types are wanted whole; only between batches."""
+        assert not self._touched, "a batch is all or nothing for a wildcard"
+        self._alls = {event_type: [] for event_type in sorted(event_types)}
+        self._reset_routes()
+
+    def _reset_routes(self) -> None:
+        self._routes: dict[str, dict[str, _Route]] = {}
+        self._route_count = 0
+        self._touched: list[_Route] = []
+        self._statuses = _Route(b"", None)
+        self._unroutable = _Route(b"", None)
+
+    def add(self, split: Split) -> None:
+        """Take the events of a frame in; statuses and events without a symbol are put aside."""
+        routes = self._routes
+        touched = self._touched
+        for head, body in zip(split.heads, split.bodies, strict=True):
+            try:
+                route = routes[head.ev][head.sym or head.symbol]
+            except KeyError:
+                route = self._make_route(head)
+            bodies = route.bodies
+            if not bodies:
+                touched.append(route)
+            bodies.append(body)
+            if route.all_bodies is not None:
+                route.all_bodies.append(body)
+        self.events += len(split.bodies)
+
+    def _make_route(self, head: Head) -> _Route:
+        symbol = head.symbol
+        if head.ev == "status":
+            route = self._statuses
+        elif not symbol or not head.ev:
+            route = self._unroutable
+        else:
+            channel = make_channel(self._names.feed, head.ev, symbol)
+            route = _Route(_get_publish_head(self._names.get_bus_channel(channel)), self._alls.get(head.ev))
+        self._route_count += 1
+        self._routes.setdefault(head.ev, {})[symbol] = route
+        return route
+
+    def take_statuses(self) -> list[bytes]:
+        """The statuses among what was added since the last call, each a whole JSON object."""
+        return self._take_aside(self._statuses)
+
+    def take_unroutable(self) -> list[bytes]:
+        """The events without a symbol among what was added since the last call."""
+        return self._take_aside(self._unroutable)
+
+    def _take_aside(self, route: _Route) -> list[bytes]:
+        bodies = route.bodies
+        if not bodies:
+            return []
+        self._touched.remove(route)
+        self.events -= len(bodies)
+        route.bodies = []
+        return [b"{%b}" % body for body in bodies]
+
+    def encode(self, epoch: int, sequence: int, received_us: int, oldest_logged: str) -> Encoded:
+        """Close the batch under `epoch-sequence`; the log forgets what came before the id `oldest_logged`."""
+        parts: list[bytes] = []
+        for route in self._touched:
+            payload = b"},{".join(route.bodies)
+            parts.append(b"%b%d\r\n[{%b}]\r\n" % (route.head, len(payload) + 4, payload))
+            route.bodies.clear()
+        for event_type, bodies in self._alls.items():
+            if bodies:
+                channel = self._names.get_bus_channel(f"{event_type}.*").encode()
+                parts.append(encode_command(b"PUBLISH", channel, b"[{%b}]" % b"},{".join(bodies)))
+                bodies.clear()
+        mark = Mark(epoch, sequence, received_us, self.events, self.alls)
+        published = b"".join(parts)
+        data = self._encode_log(mark, published, oldest_logged) + published + encode_mark_command(self._names, mark)
+        self._start_next()
+        return Encoded(data, len(parts) + 2, mark)
+
+    def _encode_log(self, mark: Mark, published: bytes, oldest_logged: str) -> bytes:
+        ident = b"%d-%d" % (mark.epoch, mark.sequence)
+        trim = (b"MINID", b"~", oldest_logged.encode())
+        return encode_command(
+            b"XADD", self._names.log.encode(), *trim, ident, b"mark", encode_mark(mark), b"batch", published
+        )
+
+    def _start_next(self) -> None:
+        self.events = 0
+        self._touched.clear()
+        if self._route_count > _MAX_ROUTES:
+            self._reset_routes()
+
+
+def encode_mark_command(names: Names, mark: Mark) -> bytes:
+    """The PUBLISH that closes a batch, or repeats the last mark as a heartbeat."""
+    return encode_command(b"PUBLISH", names.mark.encode(), encode_mark(mark))
+
+
+def _get_publish_head(channel: str) -> bytes:
+    name = channel.encode()
+    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$" % (len(name), name)

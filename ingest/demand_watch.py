@@ -1,0 +1,74 @@
+"""Brings demand from Redis to upstream: edges at once, the whole every RECONCILE_S, so that a lost notice heals."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ingest.upstream import Upstream
+from shared.backoff import Backoff
+from shared.demand import SWEEP_S, Demand
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+RECONCILE_S: Final = 2.0
+
+_decode_channels = msgspec.json.Decoder(list[str]).decode
+
+
+class DemandWatch:
+    """Reads demand and tells upstream."""
+
+    def __init__(self, redis: "Redis", names: Names, upstream: Upstream) -> None:
+        self._redis = redis
+        self._names = names
+        self._demand = Demand(redis, names)
+        self._upstream = upstream
+        self._reading = asyncio.Lock()  # so that an older reading never overwrites a newer one
+
+    async def run_notices(self) -> None:
+        """Act on edges as gateways announce them."""
+        backoff = Backoff(0.1, 2.0)
+        while True:
+            try:
+                async with self._redis.pubsub() as pubsub:
+                    await pubsub.subscribe(self._names.demand)
+                    backoff.reset()
+                    async for message in pubsub.listen():
+                        await self._on_notice(message)
+            except (RedisError, OSError) as exc:
+                delay_s = backoff.next_s()
+                _log.warning("demand: notices are cut off (%s), next try in %.1f s", exc, delay_s)
+                await asyncio.sleep(delay_s)
+
+    async def _on_notice(self, message: dict[str, Any]) -> None:
+        if message["type"] != "message":
+            return
+        channels = _decode_channels(message["data"])
+        async with self._reading:
+            wanted = await self._demand.filter_wanted(channels)
+            self._upstream.update_wanted(wanted, set(channels) - wanted)
+
+    async def run_reconcile(self) -> None:
+        """Sweep dead gateways' counts, and compare all of demand with what upstream was asked for."""
+        rounds = 0
+        failing = False
+        while True:
+            try:
+                await self._demand.sweep()
+                if rounds % round(RECONCILE_S / SWEEP_S) == 0:
+                    await self._read_all()
+                failing = False
+            except (RedisError, OSError) as exc:
+                if not failing:
+                    _log.warning("demand: Redis does not answer (%s); what is subscribed upstream stays so", exc)
+                failing = True
+            rounds += 1
+            await asyncio.sleep(SWEEP_S)
+
+    async def _read_all(self) -> None:
+        async with self._reading:
+            self._upstream.set_wanted(await self._demand.get_wanted())

@@ -1,0 +1,31 @@
+"""How far back the log in Redis reaches: LOG_S seconds and LOG_BYTES bytes, whichever is less.  Pure."""
+
+from collections import deque
+from typing import Final
+
+LOG_S: Final = 30.0
+LOG_BYTES: Final = 128 * 1024 * 1024  # ~20 s at 50,000 events/s; beyond it the log reaches back less far
+
+
+class Logbook:
+    """Remembers when which batch of this epoch was logged, and so what the log may forget."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._entries: deque[tuple[float, int, int]] = deque()
+        self._bytes = 0
+        self._trimmed = False
+
+    def add(self, now_s: float, sequence: int, size: int) -> None:
+        """A batch of `size` bytes was logged."""
+        self._entries.append((now_s, sequence, size))
+        self._bytes += size
+
+    def get_oldest(self, now_s: float) -> str:
+        """The id of the oldest entry to be kept; an earlier epoch's are kept until ours are LOG_S old."""
+        while self._entries and (self._entries[0][0] < now_s - LOG_S or self._bytes > LOG_BYTES):
+            self._bytes -= self._entries.popleft()[2]
+            self._trimmed = True
+        if not self._trimmed:
+            return "0-0"
+        return f"{self._epoch}-{self._entries[0][1] if self._entries else 0}"

@@ -1,0 +1,92 @@
+"""The one WebSocket connection to Polygon: connect, read for ever, come back after every drop."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from ingest.intake import Intake
+from ingest.session import State
+from ingest.upstream import Upstream
+from shared.backoff import Backoff
+
+_log = logging.getLogger(__name__)
+_LIVE_WITHIN_S: Final = 15.0  # greeting and auth; how long upstream itself waits is unknown (PROTOCOL g)
+_PONG_WITHIN_S: Final = 60.0  # pongs come late under load (PROTOCOL d.6.8)
+_MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # real frames are below 1 MB (PROTOCOL f)
+_QUEUED_FRAMES: Final = 256  # beyond it the socket is not read for a moment, and TCP holds upstream back
+_RETRY_CAP_S: Final = 30.0
+
+
+class Polygon:
+    """Feeds the intake from upstream for as long as the process runs."""
+
+    def __init__(self, url: str, upstream: Upstream, intake: Intake, retry_s: float, ping_s: float) -> None:
+        self._url = url
+        self._upstream = upstream
+        self._intake = intake
+        self._retry_s = retry_s
+        self._ping_s = ping_s
+        self._backoff = Backoff(retry_s, max(retry_s, _RETRY_CAP_S))
+
+    async def run(self) -> None:
+        """Connect again after every end, later and later until one connection went live."""
+        while True:
+            why = await self._converse()
+            delay_s = self._backoff.next_s(self._upstream.retry_floor_s)
+            self._upstream.closed(f"{why}; next try in {delay_s:.1f} s")
+            await asyncio.sleep(delay_s)
+
+    async def _converse(self) -> str:
+        """One connection, from its opening to its end; returns why it ended."""
+        try:
+            async with connect(
+                self._url,
+                compression=None,
+                max_size=_MAX_FRAME_BYTES,
+                max_queue=_QUEUED_FRAMES,
+                ping_interval=self._ping_s,
+                ping_timeout=_PONG_WITHIN_S,
+                close_timeout=1.0,
+                proxy=None if _is_loopback(self._url) else True,
+            ) as connection:
+                await self._read(connection)
+            return "refused by upstream"
+        except ConnectionClosed as exc:
+            return "refused by upstream" if self._upstream.is_over else f"connection lost ({exc})"
+        except TimeoutError:
+            return "no answer"
+        except (OSError, WebSocketException) as exc:
+            return f"cannot connect ({exc})"
+
+    async def _read(self, connection: ClientConnection) -> None:
+        outgoing: asyncio.Queue[str] = asyncio.Queue()  # bounded by demand: each channel is asked for once
+        self._upstream.opened(outgoing.put_nowait)
+        sender = asyncio.create_task(_send(connection, outgoing), name="upstream sender")
+        try:
+            async with asyncio.timeout(_LIVE_WITHIN_S) as deadline:
+                while not self._upstream.is_over:
+                    self._intake.take(await connection.recv(decode=False))
+                    if deadline.when() is not None and self._upstream.session.state is State.LIVE:
+                        deadline.reschedule(None)
+                        self._backoff.reset()
+        finally:
+            sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sender
+
+
+async def _send(connection: ClientConnection, outgoing: asyncio.Queue[str]) -> None:
+    try:
+        while True:
+            await connection.send(await outgoing.get())
+    except ConnectionClosed:
+        _log.debug("upstream closed while an action was being sent; the reader reports it")
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")

@@ -1,0 +1,96 @@
+"""What operators and gateways may know of upstream, kept in Redis: the `upstream` hash and the `held` set."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ingest.upstream import Upstream
+from shared.demand import chunks
+from shared.held import HeldNotice, encode_held
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+_WRITE_EVERY_S: Final = 1.0
+
+
+class StateWriter:
+    """Writes at every change and once a second; what could not be written is written whole the next time."""
+
+    def __init__(
+        self, redis: "Redis", names: Names, upstream: Upstream, epoch: int, get_counters: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._redis = redis
+        self._names = names
+        self._upstream = upstream
+        self._get_counters = get_counters
+        self._fixed = {"holder": f"{socket.gethostname()}:{os.getpid()}", "epoch": epoch, "feed": names.feed}
+        self._written: set[str] | None = None  # the held set as Redis has it; None when that is not known
+
+    def forget(self) -> None:
+        """Redis may have lost what was written."""
+        self._written = None
+        self._upstream.changed.set()
+
+    async def run(self) -> None:
+        """Write for as long as the process runs."""
+        while True:
+            try:
+                async with asyncio.timeout(_WRITE_EVERY_S):
+                    await self._upstream.changed.wait()
+            except TimeoutError:
+                pass  # nothing changed: the counters are written all the same
+            self._upstream.changed.clear()
+            await self.write()
+
+    async def write(self) -> None:
+        """One writing; a Redis that does not answer is logged once."""
+        try:
+            await self._write_held()
+            await self._write_upstream()
+        except (RedisError, OSError) as exc:
+            if self._written is not None:
+                _log.warning("state: Redis does not answer (%s)", exc)
+            self._written = None
+
+    async def _write_upstream(self) -> None:
+        upstream = self._upstream
+        fields: dict[Any, Any] = {
+            "state": upstream.state,
+            "since": f"{upstream.since_s:.3f}",
+            "held": len(upstream.reconcile.held),
+            "drops": upstream.drops,
+            "refusals": upstream.refusals,
+            **self._fixed,
+            **self._get_counters(),
+        }
+        await self._redis.hset(self._names.upstream, mapping=fields)
+
+    async def _write_held(self) -> None:
+        held = set(self._upstream.reconcile.held)
+        if self._written is None:
+            notice = HeldNotice(added=sorted(held), reset=True)
+        else:
+            notice = HeldNotice(added=sorted(held - self._written), removed=sorted(self._written - held))
+        if not (notice.added or notice.removed or notice.reset):
+            return
+        async with self._redis.pipeline(transaction=True) as pipe:
+            if notice.reset:
+                pipe.delete(self._names.held)
+            for chunk in chunks(notice.added):
+                pipe.sadd(self._names.held, *chunk)
+            for chunk in chunks(notice.removed):
+                pipe.srem(self._names.held, *chunk)
+            pipe.publish(self._names.held, encode_held(notice))
+            await pipe.execute()
+        self._written = held
+
+    async def leave(self) -> None:
+        """Say that nobody holds upstream any more."""
+        self._upstream.closed("stopped")
+        await self.write()

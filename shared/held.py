@@ -1,0 +1,25 @@
+"""The notice by which ingest tells gateways what upstream confirmed, so that acks tell the truth.  Pure."""
+
+import msgspec
+
+
+class HeldNotice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of the set of held channels; `reset` means that nothing from before is held any more."""
+
+    added: list[str] = []
+    removed: list[str] = []
+    reset: bool = False
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(HeldNotice)
+
+
+def encode_held(notice: HeldNotice) -> bytes:
+    """The notice as JSON."""
+    return _encoder.encode(notice)
+
+
+def decode_held(text: bytes) -> HeldNotice:
+    """The notice in a JSON text; raises msgspec.DecodeError."""
+    return _decoder.decode(text)

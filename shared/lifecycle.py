@@ -1,0 +1,52 @@
+"""Tasks that have a name, an owner and an end: a process runs until TERM or INT, or until one of its tasks fails."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Final, Self
+
+_log = logging.getLogger(__name__)
+_CANCEL_WITHIN_S: Final = 3.0
+
+
+class TaskEnded(Exception):
+    """A task that runs for ever came back; str() is its name."""
+
+
+class Tasks:
+    """The permanent tasks of a process, as an async context; leaving it cancels them and waits for their end."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        return self
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` for as long as the process runs."""
+        self._tasks.add(asyncio.create_task(work, name=name))
+
+    async def until_stopped(self) -> None:
+        """Return at TERM or INT; raise what a permanent task raised, or TaskEnded if it merely returned."""
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        for task in done - {stop}:
+            task.result()
+            raise TaskEnded(task.get_name())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=_CANCEL_WITHIN_S)
+            for task in pending:
+                _log.error("task %s did not end within %.0f s", task.get_name(), _CANCEL_WITHIN_S)

@@ -1,0 +1,53 @@
+"""Every name in Redis.  Pure.
+
+Key schema (F is the feed; braces are literal and keep a feed's keys in one Redis Cluster slot):
+
+| name                               | kind            | holds                                                         |
+|------------------------------------|-----------------|---------------------------------------------------------------|
+| EV.SYM (stocks), F:EV.SYM (others) | pub/sub channel | a JSON array of events, byte for byte                         |
+| polygon:{F}:all:EV                 | pub/sub channel | every event of a type; only while somebody holds EV.*         |
+| polygon:{F}:mark                   | pub/sub channel | batch boundaries and the heartbeat (shared/batch.py)          |
+| polygon:{F}:demand                 | pub/sub channel | JSON list of channels whose refcount left or reached zero     |
+| polygon:{F}:held                   | set             | channels that upstream confirmed                              |
+| polygon:{F}:held                   | pub/sub channel | a notice that this set changed (shared/held.py)               |
+| polygon:{F}:refcount               | hash            | channel -> number of gateways that want it; zero is absent    |
+| polygon:{F}:gateways               | set             | ids of gateways that joined and were not swept yet            |
+| polygon:{F}:gateway:ID             | hash, expires   | the lease of one gateway, and its statistics                  |
+| polygon:{F}:gateway:ID:channels    | set             | what it counts for in the refcount                            |
+| polygon:{F}:log                    | stream          | the last seconds of batches; entry id = epoch-sequence        |
+| polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters             |
+"""
+
+from shared.channels import get_event_type, is_wildcard
+
+
+class Names:
+    """The names of one feed."""
+
+    def __init__(self, feed: str) -> None:
+        self.feed = feed
+        base = f"polygon:{{{feed}}}"
+        self.mark = f"{base}:mark"
+        self.demand = f"{base}:demand"
+        self.held = f"{base}:held"
+        self.refcount = f"{base}:refcount"
+        self.gateways = f"{base}:gateways"
+        self.log = f"{base}:log"
+        self.upstream = f"{base}:upstream"
+        self._all = f"{base}:all:"
+        self._gateway = f"{base}:gateway:"
+        self._prefix = "" if feed == "stocks" else f"{feed}:"
+
+    def get_bus_channel(self, channel: str) -> str:
+        """Where the events of an exact channel or of `EV.*` are published."""
+        if is_wildcard(channel):
+            return self._all + get_event_type(channel)
+        return self._prefix + channel
+
+    def get_lease(self, gateway_id: str) -> str:
+        """The lease of one gateway."""
+        return self._gateway + gateway_id
+
+    def get_gateway_channels(self, gateway_id: str) -> str:
+        """The set of channels that one gateway counts for."""
+        return f"{self._gateway}{gateway_id}:channels"
