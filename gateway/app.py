@@ -42,7 +42,7 @@ class Gateway:
             self._interest,
             self._held,
             config.max_clients,
-            config.message_buffer_size,
+            config.message_buffer_events,
         )
         self._bus_connected = asyncio.Event()
         self._listener.on_connected = self._bus_connected.set
@@ -61,6 +61,7 @@ class Gateway:
             "frames_out": listener.frames_out,
             "bytes_out": listener.bytes_out,
             "missed_batches": hub.missed_batches,
+            "last_mark": f"{listener.last_mark_s:.3f}",
             "bus_reconnects": max(0, listener.reconnects),
             "slow_clients": door.slow_clients,
             "refused_clients": door.refused_clients,

@@ -66,7 +66,7 @@ class Listener:
         self.frames_out = 0
         self.bytes_out = 0
         self.reconnects = -1
-        self.last_mark_at = 0.0  # loop time
+        self.last_mark_s = 0.0  # Unix time
 
     def _on_mark(self, text: bytes) -> None:
         mark = parse_mark(text)
@@ -79,7 +79,7 @@ class Listener:
             count = len(members)  # type: ignore[arg-type]
             frames += count
             self.bytes_out += len(frame) * count
-        self.last_mark_at = self._loop.time()
+        self.last_mark_s = time.time()
         if frames:
             self.frames_out += frames
             # The loop writes to the sockets at the end of this round: what counts is the time after that.

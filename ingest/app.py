@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
+from ingest.ops import Ops
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.simulator import SYMBOLS, Simulator
@@ -35,6 +36,7 @@ class Ingest:
         self._watch = DemandWatch(self._redis, names, self._upstream)
         self._state = StateWriter(self._redis, names, self._upstream, epoch, self._get_counters)
         self._publisher.on_connected = self._state.forget
+        self._ops = Ops(self._redis, names, self._upstream, self._get_counters)
 
     def _get_counters(self) -> dict[str, Any]:
         intake, publisher = self._intake, self._publisher
@@ -67,7 +69,10 @@ class Ingest:
             tasks.start("plan", self._upstream.run())
             tasks.start("state", self._state.run())
             tasks.start("feed", self._make_source().run())
+            if self._config.enable_metrics:
+                await self._ops.open(self._config.proxy_host, self._config.metrics_port)
             await tasks.until_stopped()
+        await self._ops.close()
         await self._state.leave()
         await self._redis.aclose()
         _log.info("stopped")

@@ -1,0 +1,39 @@
+# make run: the main job.  make test: the proof.  PYTHON names a Python >= 3.11 if python3 is older.
+PYTHON ?= python3
+GATEWAYS ?= 2
+
+VENV := .venv
+# Two stamps, so that `make run` does not wait for test tools.  Editable: only pyproject.toml can outdate an install.
+RUNNABLE := $(VENV)/.runnable
+TESTABLE := $(VENV)/.testable
+
+.PHONY: run test lint bench clean
+
+# honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
+run: $(RUNNABLE)
+	@exec $(VENV)/bin/honcho start --env /dev/null -c bus=1,ingest=1,gateway=$(GATEWAYS)
+
+test: lint
+	$(VENV)/bin/pytest
+
+lint: $(TESTABLE)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(TESTABLE)
+	$(VENV)/bin/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find ingest gateway shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNNABLE): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needed: Python >= 3.11 (make PYTHON=python3.12 ...)")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(TESTABLE): $(RUNNABLE)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

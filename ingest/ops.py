@@ -1,0 +1,125 @@
+"""What a monitor asks for over HTTP: `/health` (JSON; 200 or 503) and `/metrics` (Prometheus text).
+
+Both are answered from this process and from the gateways' leases in Redis, so one address tells of the whole feed.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ingest.upstream import Upstream
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+_STALE_MARK_S: Final = 5.0  # marks come every second even when idle: older means that the bus is cut somewhere
+
+
+class Ops:
+    """The HTTP side of one ingest."""
+
+    def __init__(
+        self, redis: "Redis", names: Names, upstream: Upstream, get_counters: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._redis = redis
+        self._names = names
+        self._upstream = upstream
+        self._get_counters = get_counters
+        self._runner: web.AppRunner | None = None
+
+    async def open(self, host: str, port: int) -> None:
+        """Serve; a port that cannot be had is logged, for the feed matters more than its monitor."""
+        app = web.Application()
+        app.add_routes([web.get("/health", self._on_health), web.get("/metrics", self._on_metrics)])
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as exc:
+            _log.warning("no /health and /metrics: port %d cannot be had (%s); METRICS_PORT is another", port, exc)
+            return
+        _log.info("health and metrics: http://%s:%d/health and /metrics", host, port)
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _get_gateways(self) -> dict[str, dict[str, float]]:
+        """The numbers in each living gateway's lease."""
+        ids: Any = await self._redis.smembers(self._names.gateways)
+        gateways = {}
+        for ident in sorted(member.decode() for member in ids):
+            fields: Any = await self._redis.hgetall(self._names.get_lease(ident))
+            if fields:
+                numbers = {name.decode(): value for name, value in fields.items() if name != b"latency_us"}
+                gateways[ident] = {name: float(value) for name, value in numbers.items()}
+        return gateways
+
+    async def _on_health(self, _request: web.Request) -> web.Response:
+        problems = []
+        if not self._upstream.reconcile.is_live:
+            problems.append(f"upstream is not live ({self._upstream.state})")
+        try:
+            gateways = await self._get_gateways()
+        except (RedisError, OSError) as exc:
+            gateways = {}
+            problems.append(f"Redis does not answer ({exc})")
+        if not gateways:
+            problems.append("no gateway is running")
+        now_s = time.time()
+        problems += [
+            f"gateway {ident} has not seen a mark for {now_s - numbers['last_mark']:.0f} s"
+            for ident, numbers in gateways.items()
+            if now_s - numbers.get("last_mark", 0.0) > _STALE_MARK_S
+        ]
+        body = {
+            "status": "failing" if problems else "ok",
+            "problems": problems,
+            "upstream": {"state": self._upstream.state, "since": self._upstream.since_s, **self._get_counters()},
+            "gateways": gateways,
+        }
+        return web.json_response(body, status=503 if problems else 200)
+
+    async def _on_metrics(self, _request: web.Request) -> web.Response:
+        try:
+            gateways = await self._get_gateways()
+        except (RedisError, OSError):
+            gateways = {}
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(self._upstream, self._get_counters(), gateways))
+        return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
+
+
+class _Snapshot:
+    """One reading of all numbers, in the shape that prometheus_client collects."""
+
+    def __init__(self, upstream: Upstream, counters: dict[str, Any], gateways: dict[str, dict[str, float]]) -> None:
+        self._upstream = upstream
+        self._counters = counters
+        self._gateways = gateways
+
+    def collect(self) -> Iterable[Metric]:
+        """All metrics; a gauge each, since a restart sets them back."""
+        upstream = self._upstream
+        ingest = {
+            "live": float(upstream.reconcile.is_live),
+            "held": float(len(upstream.reconcile.held)),
+            "drops": float(upstream.drops),
+            "refusals": float(upstream.refusals),
+            **{name: float(value) for name, value in self._counters.items()},
+        }
+        for name, value in ingest.items():
+            yield GaugeMetricFamily(f"polygon_proxy_ingest_{name}", f"ingest: {name}", value=value)
+        for name in sorted({name for numbers in self._gateways.values() for name in numbers}):
+            family = GaugeMetricFamily(f"polygon_proxy_gateway_{name}", f"gateway: {name}", labels=["gateway"])
+            for ident, numbers in self._gateways.items():
+                if name in numbers:
+                    family.add_metric([ident], numbers[name])
+            yield family

@@ -1,0 +1,1 @@
+"""Tests of ingest, each part by itself: no socket, no other process."""
