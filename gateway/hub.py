@@ -199,19 +199,27 @@ class Hub:
 
         A batch that was closed before, sent again because Redis died before it answered, is discarded.
         """
-        last = self.last_mark
-        if last is not None and last.epoch == mark.epoch and mark.sequence <= last.sequence:
-            self.discard()
-        else:
-            if last is not None and last.epoch == mark.epoch:
-                self.missed_batches += mark.sequence - last.sequence - 1
+        is_new = self._advance(mark)
+        if is_new and mark.events:
             for group in self._groups.values():
                 if group.parts:
                     yield encode_frame(group.parts), group.members
                     group.parts.clear()
-        self.last_mark = mark
+        else:
+            self.discard()
         self._in_batch = False
         self._change_groups(mark.alls)
+
+    def _advance(self, mark: Mark) -> bool:
+        """Go on to the mark if it is later than the last one; count what was missed in between."""
+        last = self.last_mark
+        if last is not None and last.epoch == mark.epoch:
+            if mark.sequence <= last.sequence:
+                return False
+            closes = 1 if mark.events else 0  # a heartbeat closes nothing: the batch it repeats was missed too
+            self.missed_batches += mark.sequence - last.sequence - closes
+        self.last_mark = mark
+        return True
 
     def discard(self) -> None:
         """Forget what came since the last mark."""

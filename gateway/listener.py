@@ -94,13 +94,15 @@ class Listener:
         """SUBSCRIBE, and wait until Redis confirmed each; raises BusAway."""
         names = [channel.encode() for channel in channels]
         self._listened.update(dict.fromkeys(names))
-        waiters = [self._waiting.setdefault(name, self._loop.create_future()) for name in names]
+        for name in names:
+            if name not in self._waiting:
+                self._waiting[name] = self._loop.create_future()
+        waiters = [self._waiting[name] for name in names]
         self._send(b"SUBSCRIBE", names)
-        try:
-            async with asyncio.timeout(_CONFIRM_WITHIN_S):
-                await asyncio.gather(*waiters)
-        except TimeoutError:
-            raise BusAway from None
+        if waiters:
+            _, late = await asyncio.wait(waiters, timeout=_CONFIRM_WITHIN_S)
+            if late:
+                raise BusAway
 
     def unlisten(self, channels: Iterable[str]) -> None:
         """UNSUBSCRIBE; what is still under way is dropped by the hub, which has no route for it."""

@@ -66,6 +66,12 @@ class Session:
         self.bad_messages += 1
         if self.bad_messages < MAX_BAD_MESSAGES:
             return Step((protocol.error(why),), complaint=why)
+        return self._close_abuser()
+
+    def _refuse_flood(self) -> Step:
+        return self._refuse(f"more than {MAX_CHANNELS} channels: nothing was changed; EV.* is a whole topic")
+
+    def _close_abuser(self) -> Step:
         return self._close(protocol.error(f"closed after {MAX_BAD_MESSAGES} bad messages"), "too many bad messages")
 
     def _close(self, status: Status, complaint: str) -> Step:
@@ -97,16 +103,24 @@ class Session:
         return self._refuse("too many actions before auth")
 
     def _on_subscribe(self, action: Action) -> Step:
+        if action.params.count(",") >= MAX_CHANNELS:
+            return self._refuse_flood()
         asked, refusals, unknown = self._parse(action.params)
+        if refusals and self.bad_messages >= MAX_BAD_MESSAGES:
+            return self._close_abuser()
         new = {channel: text for channel, text in asked.items() if channel not in self.spellings}
         if len(new) + len(self.spellings) > MAX_CHANNELS:
-            return self._refuse(f"more than {MAX_CHANNELS} channels: nothing was subscribed; EV.* is a whole topic")
+            return self._refuse_flood()
         self.spellings.update(new)
         self.owed.update(new)
         return Step(tuple(refusals), add=tuple(new), unknown_topics=unknown, complaint=_first(refusals))
 
     def _on_unsubscribe(self, action: Action) -> Step:
+        if action.params.count(",") >= MAX_CHANNELS:
+            return self._refuse_flood()
         asked, refusals, unknown = self._parse(action.params)
+        if refusals and self.bad_messages >= MAX_BAD_MESSAGES:
+            return self._close_abuser()
         statuses = list(refusals)
         gone = tuple(channel for channel in asked if channel in self.spellings)
         for channel in gone:

@@ -85,7 +85,7 @@ class Batch:
             route = self._unroutable
         else:
             channel = make_channel(self._names.feed, head.ev, symbol)
-            route = _Route(_get_publish_head(self._names.get_bus_channel(channel)), self._alls.get(head.ev))
+            route = _Route(_get_publish_head(self._names.get_exact_bus_channel(channel)), self._alls.get(head.ev))
         self._route_count += 1
         self._routes.setdefault(head.ev, {})[symbol] = route
         return route

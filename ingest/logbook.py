@@ -14,7 +14,7 @@ class Logbook:
         self._epoch = epoch
         self._entries: deque[tuple[float, int, int]] = deque()
         self._bytes = 0
-        self._trimmed = False
+        self._oldest = "0-0"  # an earlier epoch's entries are kept until ours are LOG_S old
 
     def add(self, now_s: float, sequence: int, size: int) -> None:
         """A batch of `size` bytes was logged."""
@@ -22,10 +22,9 @@ class Logbook:
         self._bytes += size
 
     def get_oldest(self, now_s: float) -> str:
-        """The id of the oldest entry to be kept; an earlier epoch's are kept until ours are LOG_S old."""
+        """The id of the oldest entry that is to be kept; never one before an id that was given out."""
         while self._entries and (self._entries[0][0] < now_s - LOG_S or self._bytes > LOG_BYTES):
-            self._bytes -= self._entries.popleft()[2]
-            self._trimmed = True
-        if not self._trimmed:
-            return "0-0"
-        return f"{self._epoch}-{self._entries[0][1] if self._entries else 0}"
+            _, sequence, size = self._entries.popleft()
+            self._bytes -= size
+            self._oldest = f"{self._epoch}-{sequence + 1}"
+        return self._oldest

@@ -15,6 +15,7 @@ from shared.protocol import Status
 
 _log = logging.getLogger(__name__)
 _SUBSCRIBED: Final = "subscribed to: "
+_UNKNOWN_LOGGED: Final = 10  # statuses of one connection; the others go unmentioned
 SLOW_RETRY_S: Final = 30.0  # after a refusal that a quick retry would only repeat, or turn into a fight for the slot
 
 
@@ -43,6 +44,7 @@ class Session:
 
     def __init__(self) -> None:
         self._state = State.GREETING
+        self._unknown = 0
 
     @property
     def state(self) -> State:
@@ -56,7 +58,15 @@ class Session:
     def receive(self, status: Status) -> Step:
         """Take one status in."""
         handler = _TABLE.get((self._state, status.status)) or _ANY_STATE.get(status.status)
-        return handler(self, status.message) if handler is not None else Step()
+        if handler is None:
+            self._report(status)
+            return Step()
+        return handler(self, status.message)
+
+    def _report(self, status: Status) -> None:
+        self._unknown += 1
+        if self._unknown <= _UNKNOWN_LOGGED:
+            _log.warning("upstream says %r (%r) while %s", status.status, status.message, self._state.value)
 
     def _greeted(self, _message: str) -> Step:
         self._set_state(State.AUTHENTICATING)

@@ -57,7 +57,10 @@ def parse_channel(feed: str, text: str) -> str:
         raise BadChannel(f"not a symbol (EV.* is the only wildcard): {text!r}")
     if event_type not in EVENT_TYPES[feed]:
         raise UnknownTopic(text)
-    return make_channel(feed, event_type, symbol)
+    channel = make_channel(feed, event_type, symbol)
+    if channel.endswith("."):
+        raise BadChannel(f"not a channel (expected EV.SYM): {text!r}")
+    return channel
 
 
 def get_event_type(channel: str) -> str:

@@ -18,6 +18,7 @@ from shared.config import Config, load_or_exit
 
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # far above what Polygon (1 MB) or a gateway (512 KiB) sends
 _ANSWER_WITHIN_S: Final = 10.0  # greeting and auth reply
+_CLOSE_WITHIN_S: Final = 0.5  # Ctrl-C must not wait for a server that is still sending
 _SLOWEST_RETRY_S: Final = 10.0
 _ANY_KEY: Final = "tail"  # for a proxy that has no key configured and takes any
 _INTERRUPTED: Final = 130
@@ -92,6 +93,17 @@ async def _authenticate(connection: ClientConnection, key: str) -> None:
             raise AuthFailed(status.message)
 
 
+async def _follow(connection: ClientConnection, key: str, channels: str, backoff: Backoff) -> None:
+    try:
+        await _authenticate(connection, key)
+        await connection.send(msgspec.json.encode({"action": "subscribe", "params": channels}).decode())
+        backoff.reset()
+        async for frame in connection:
+            _print_frame(frame)
+    finally:
+        await connection.close()  # else the library would report an internal error of ours to the server
+
+
 async def tail_channels(url: str, key: str, channels: str, backoff: Backoff) -> None:
     """Print events for ever, connecting again whenever that ends; raises AuthFailed, InvalidURI or BrokenPipeError."""
     shown = url.partition("?")[0]
@@ -99,17 +111,17 @@ async def tail_channels(url: str, key: str, channels: str, backoff: Backoff) -> 
     proxy: Literal[True] | None = None if urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1") else True
     while True:
         try:
-            async with connect(url, max_size=_MAX_FRAME_BYTES, compression=None, proxy=proxy) as connection:
-                await _authenticate(connection, key)
-                await connection.send(msgspec.json.encode({"action": "subscribe", "params": channels}).decode())
-                backoff.reset()
-                async for frame in connection:
-                    _print_frame(frame)
+            async with connect(
+                url, max_size=_MAX_FRAME_BYTES, compression=None, proxy=proxy, close_timeout=_CLOSE_WITHIN_S
+            ) as connection:
+                await _follow(connection, key, channels, backoff)
             reason = "closed by the server"
         except (BrokenPipeError, InvalidURI):
             raise
         except TimeoutError:
             reason = "no answer"
+        except ConnectionRefusedError:
+            reason = "nobody listens there yet"
         except (OSError, WebSocketException) as exc:
             reason = str(exc) or type(exc).__name__
         except msgspec.MsgspecError as exc:

@@ -17,7 +17,7 @@ _SHORTEST_SECRET: Final = 4  # a shorter one is no secret, and to mask "k" would
 _CONTROLS: Final = {*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A}
 _ESCAPED: Final = {code: f"\\x{code:02x}" for code in _CONTROLS}
 # What these say at a lower level holds keys: websockets' debug prints auth messages and request paths.
-_FLOORS: Final = {"websockets": logging.INFO, "asyncio": logging.WARNING}
+_FLOORS: Final = {"websockets": logging.WARNING, "asyncio": logging.WARNING}
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -42,6 +42,10 @@ class Names:
         """Where the events of an exact channel or of `EV.*` are published."""
         if is_wildcard(channel):
             return self._all + get_event_type(channel)
+        return self.get_exact_bus_channel(channel)
+
+    def get_exact_bus_channel(self, channel: str) -> str:
+        """Where the events of one symbol are published, even if that symbol should look like a wildcard."""
         return self._prefix + channel
 
     def get_lease(self, gateway_id: str) -> str:

@@ -22,7 +22,7 @@ import click
 import uvloop
 from redis.connection import parse_url
 
-from shared import config, fake_bus, logs
+from shared import config, logs
 
 HOST: Final = "127.0.0.1"
 _PROGRAMS: Final = ("redis-server", "valkey-server")
@@ -91,10 +91,11 @@ def _find_port_problem(port: int) -> str | None:
     return None
 
 
-def _idle() -> None:
+def _idle(redis_url: str) -> None:
     """Stay until TERM or INT, because honcho and supervisor take the end of a process for a failure."""
     stopping = (signal.SIGTERM, signal.SIGINT)
-    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # before the line that says we are there
+    _log.info("bus: %s, as REDIS_URL says", describe(redis_url))
     signal.sigwait(stopping)
 
 
@@ -104,13 +105,15 @@ def _run_own(port: int) -> None:
         sys.exit(1)
     if path := find_server():
         _log.info("bus: a private %s at %s:%d, kept in memory only", path, HOST, port)
-        command = get_command(path, port)
-        os.execv(path, command)
+        os.execv(path, get_command(path, port))
     _log.warning("bus: fakeredis at %s:%d, because no redis-server or valkey-server was found on PATH", HOST, port)
     _log.warning(
         "bus: enough to try things out: some 30,000 publishes/s, this machine only, and no proof of how Redis itself "
         "behaves; `apt install redis-server` or REDIS_URL is the real thing"
     )
+    # Imported late, because fakeredis takes longer to import than redis-server to start.
+    from shared import fake_bus
+
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(fake_bus.serve(HOST, port))
 
@@ -124,8 +127,7 @@ def main(port: int) -> None:
     if settings.has_own_bus:
         _run_own(port)
     else:
-        _log.info("bus: %s, as REDIS_URL says", describe(settings.redis_url))
-        _idle()
+        _idle(settings.redis_url)
 
 
 if __name__ == "__main__":

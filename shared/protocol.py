@@ -95,7 +95,7 @@ def parse_action(message: str | bytes) -> Action:
         return _action_decoder.decode(message)
     except msgspec.ValidationError:
         raise BadAction('expected {"action":"auth|subscribe|unsubscribe","params":"<string>"}') from None
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         raise BadAction("malformed JSON") from None
 
 

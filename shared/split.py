@@ -50,6 +50,7 @@ _decode_heads = msgspec.json.Decoder(list[Head]).decode
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_BAD: Final = (msgspec.DecodeError, RecursionError)  # the latter for what is nested ~1,000 deep
 
 
 def split_frame(frame: bytes) -> Split:
@@ -61,7 +62,7 @@ def split_frame(frame: bytes) -> Split:
         _check_utf8(frame)
     try:
         heads = _decode_heads(frame)
-    except msgspec.DecodeError:
+    except _BAD:
         return _split_slowly(frame)
     if frame.count(b"{") == len(heads) and frame.startswith(b"[{") and frame.endswith(b"}]"):
         bodies = frame[2:-2].split(b"},{")
@@ -80,7 +81,7 @@ def _check_utf8(frame: bytes) -> None:
 def _split_slowly(frame: bytes) -> Split:
     try:
         raws = _decode_raws(frame)
-    except msgspec.DecodeError as exc:
+    except _BAD as exc:
         if not frame.lstrip().startswith(b"{"):
             raise MalformedFrame(str(exc)) from None
         raws = [msgspec.Raw(frame)]  # a bare object, as the spec's examples show
@@ -99,7 +100,7 @@ def _find_head(event: bytes) -> Head | None:
     """The head of an event whose keys may hold anything at all; None if it is no object or has no event type."""
     try:
         fields = _decode_fields(event)
-    except msgspec.DecodeError:
+    except _BAD:
         return None
     event_type = _find_text(fields.get("ev"))
     if not event_type:
@@ -116,5 +117,5 @@ def _find_text(raw: msgspec.Raw | None) -> str | None:
         return None
     try:
         return _decode_text(raw)
-    except msgspec.DecodeError:
+    except _BAD:
         return None

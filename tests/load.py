@@ -5,7 +5,10 @@ whoever sent it can tell the rates in between.  It ends when `--until FILE` (the
 number on each channel) is there and every client has got all of it, or when that has not happened `--deadline-s` later,
 or at SIGTERM; then it writes `--report`.
 
-Cost with uvloop: PLACEHOLDER
+Cost, CPU of one core of a 2-core EPYC that is busy with the sender, checker included: 100 clients that get 500,000
+events/s in 24,000 frames/s 0.52 to 0.61 cores (1.05 to 1.2 us an event); 50,000 events/s in 26,500 frames/s 0.28 cores
+(10.5 us a frame).  Of a frame of 2 events the checker takes 3.5 us, the framing 2, the kernel and the loop 4 to 5.
+Reading each socket only every 10 ms was tried and saves nothing worth having.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from shared.names import Names
 from tests.bench.latency import add_histograms, parse_histogram
-from tests.bench.process import BenchError, Process, python, wait_for
+from tests.bench.process import BenchError, Process, python, read_machine_cpu_s, wait_for
 
 _KEY = "bench-dummy-key"
 _START_S = 20.0
@@ -44,6 +44,7 @@ class Snapshot:
 
     at: float  # time.monotonic
     cpu_s: dict[str, float]  # by process name
+    machine_cpu_s: float  # of all that runs on this machine
     latency: dict[float, int]  # of all gateways
     fake_lines: list[dict[str, Any]]  # one a second: sent, rate, late
 
@@ -91,7 +92,7 @@ class Pipeline:
         )
         self.processes["load"].send(signal.SIGUSR1)
         cpu_s = {name: process.read_cpu_s() for name, process in self.processes.items()}
-        return Snapshot(time.monotonic(), cpu_s, latency, self._read_fake_lines())
+        return Snapshot(time.monotonic(), cpu_s, read_machine_cpu_s(), latency, self._read_fake_lines())
 
     def run(self, seconds: float) -> None:
         """Let it run; BenchError as soon as a process ends."""

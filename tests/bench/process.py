@@ -93,6 +93,13 @@ class Process:
             raise BenchError(self.describe_end()) from None
 
 
+def read_machine_cpu_s() -> float:
+    """CPU time that anything on this machine, or its host in our place (steal), has used so far (s); proc(5)."""
+    first = Path("/proc/stat").read_text().partition("\n")[0]
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_guests = map(int, first.split()[1:])
+    return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+
+
 def python(module: str, *arguments: object) -> list[str]:
     """The command line of a module under this interpreter."""
     return [sys.executable, "-m", module, *map(str, arguments)]

@@ -104,6 +104,7 @@ def _describe_product(run: Run) -> list[Row]:
     return [
         Row("gateway p50, ms", find_percentile_ms(latency, 0.5), remark=note),
         Row("gateway p99, ms", find_percentile_ms(latency, 0.99), most=10, remark=note),
+        Row("gateway max, ms", find_percentile_ms(latency, 1.0), remark=note),
         Row("end to end p50, ms", own["p50"], remark="fake's clock to client's; its own delay included"),
         Row("end to end p99, ms", own["p99"], remark="the same"),
         *(Row(f"{name} RSS max, MB", run.rss_max_mb[name], most=150) for name in watched),
@@ -130,7 +131,10 @@ def _describe_cost(run: Run) -> list[Row]:
         )
         for name, count in names.items()
     ]
-    return [*rows, *per_event]
+    others = run.end.machine_cpu_s - run.begin.machine_cpu_s - run.get_cpu_s("")
+    remark = "if not near 0, the times above are not ours"
+    disturbance = Row("others' CPU, cores", max(0.0, others / run.seconds), remark=remark)
+    return [*rows, disturbance, *per_event]
 
 
 def _count(run: Run, kind: str) -> int:

@@ -1,0 +1,191 @@
+"""From ingest's publishing socket through a real Redis to a gateway's hub, with a connection that breaks in between."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import pytest
+
+from gateway.hub import Hub
+from gateway.listener import Listener
+from gateway.outbox import Outbox
+from ingest.batch import Batch, Encoded
+from ingest.publisher import Publisher
+from shared.names import Names
+from shared.split import split_frame
+from tests.integration.conftest import RedisServer
+
+NAMES: Final = Names("stocks")
+WITHIN_S: Final = 10.0
+POLL_S: Final = 0.01
+SYMBOLS: Final = ("AAPL", "MSFT", "TSLA")
+
+
+class Proxy:
+    """Stands between ingest and Redis, and breaks their connection at a chosen byte."""
+
+    def __init__(self, redis_port: int) -> None:
+        self._redis_port = redis_port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.cut_after: int | None = None  # so many more bytes pass towards Redis
+        self.drops_replies = False
+        self.connections = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
+        back = asyncio.create_task(self._answer(redis_reader, writer))
+        self._tasks.add(back)
+        try:
+            while data := await reader.read(65536):
+                if self.cut_after is not None and len(data) >= self.cut_after:
+                    data, self.cut_after = data[: self.cut_after], -1
+                redis_writer.write(data)
+                await redis_writer.drain()
+                if self.cut_after == -1:
+                    self.cut_after = None
+                    break
+                if self.cut_after is not None:
+                    self.cut_after -= len(data)
+        finally:
+            redis_writer.close()
+            with contextlib.suppress(OSError):
+                await redis_writer.wait_closed()
+            writer.transport.abort()
+            await back
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not self.drops_replies:
+                    writer.write(data)
+
+
+class Member(Outbox):
+    """A client that keeps what it is sent."""
+
+    __slots__ = ("numbers",)
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.Transport(), 1000)
+        self.numbers: list[int] = []
+
+    def send(self, frame: bytes) -> None:
+        self.numbers += [event["n"] for event in json.loads(frame[frame.index(b"[") :])]
+
+
+class Rig:
+    def __init__(self, server: RedisServer, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.publisher = Publisher(f"redis://127.0.0.1:{proxy.port}", NAMES)
+        self.hub = Hub(NAMES)
+        self.listener = Listener(server.url, NAMES, self.hub, lambda _text: None)
+        self.member = Member()
+        self._sequence = 0
+        self._number = 0
+
+    async def start(self) -> None:
+        channels = [f"T.{symbol}" for symbol in SYMBOLS]
+        self.hub.add(self.member, channels)
+        await self.until(lambda: self.listener.reconnects == 0)
+        await self.listener.listen(channels)
+        self.hub.set_ready(channels)
+        await self.until(lambda: self.publisher.reconnects == 0)
+
+    def make_batch(self) -> Encoded:
+        """One trade of each symbol, numbered on."""
+        events = []
+        for symbol in SYMBOLS:
+            self._number += 1
+            events.append({"ev": "T", "sym": symbol, "n": self._number})
+        batch = Batch(NAMES)
+        batch.add(split_frame(json.dumps(events).encode()))
+        self._sequence += 1
+        return batch.encode(7, self._sequence, 1_000_001, "0-0")
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not is_so():
+                await asyncio.sleep(POLL_S)
+
+    async def until_flushed(self) -> None:
+        """Until the gateway saw the last batch's mark, and Redis answered everything."""
+        last = (7, self._sequence)
+        await self.until(lambda: self.hub.last_mark is not None and self.hub.last_mark[:2] == last)
+        await self.until(lambda: not self.unanswered)
+
+    @property
+    def unanswered(self) -> Any:
+        return self.publisher._unanswered
+
+    def get_all(self) -> list[int]:
+        return list(range(1, self._number + 1))
+
+
+@pytest.fixture
+async def rig(start_redis_server: Callable[..., RedisServer]) -> AsyncIterator[Rig]:
+    server = start_redis_server()
+    proxy = Proxy(server.port)
+    door = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = door.sockets[0].getsockname()[1]
+    rig = Rig(server, proxy)
+    tasks = [asyncio.create_task(rig.publisher.run()), asyncio.create_task(rig.listener.run())]
+    try:
+        await rig.start()
+        yield rig
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        door.close()
+
+
+async def test_batches_reach_whoever_holds_their_channels_once_and_in_order(rig: Rig) -> None:
+    for _ in range(50):
+        rig.publisher.publish(rig.make_batch())
+    await rig.until_flushed()
+    assert rig.member.numbers == rig.get_all()
+    assert rig.hub.missed_batches == 0
+
+
+async def test_batches_published_while_redis_is_away_follow_once_it_is_back(rig: Rig) -> None:
+    rig.proxy.cut_after = 0
+    for _ in range(3):
+        rig.publisher.publish(rig.make_batch())
+    await rig.until_flushed()
+    assert rig.member.numbers == rig.get_all()
+    assert rig.publisher.reconnects == 1
+
+
+@pytest.mark.parametrize("publish_commands", [1, 2, 3])
+async def test_a_batch_that_was_cut_in_the_middle_arrives_once(rig: Rig, publish_commands: int) -> None:
+    """Redis published the first of its commands; the gateway's own connection stays, and ingest sends all of it again."""
+    rig.publisher.publish(rig.make_batch())
+    await rig.until_flushed()
+    batch = rig.make_batch()
+    heads = [at for at in range(len(batch.data)) if batch.data.startswith(b"*3\r\n$7\r\nPUBLISH", at)]
+    heads = heads[len(SYMBOLS) :]  # those before lie in the log's entry
+    rig.proxy.cut_after = heads[publish_commands]
+    rig.publisher.publish(batch)
+    await rig.until_flushed()
+    assert rig.publisher.reconnects == 1
+    assert rig.member.numbers == rig.get_all()
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5])
+async def test_batches_whose_answers_were_lost_arrive_once(rig: Rig, batches: int) -> None:
+    rig.proxy.drops_replies = True
+    for _ in range(batches):
+        rig.publisher.publish(rig.make_batch())
+    await rig.until(lambda: rig.member.numbers == rig.get_all())
+    assert len(rig.unanswered) == batches
+    rig.proxy.drops_replies = False
+    rig.proxy.cut_after = 0
+    rig.publisher.publish(rig.make_batch())
+    await rig.until_flushed()
+    assert rig.publisher.reconnects == 1
+    assert rig.member.numbers == rig.get_all()
+    assert rig.publisher.refusals == 0

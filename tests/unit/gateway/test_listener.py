@@ -1,0 +1,54 @@
+"""The listener without a bus: what it does when Redis does not answer."""
+
+import asyncio
+
+import pytest
+
+import gateway.listener
+from gateway.hub import Hub
+from gateway.listener import BusAway, Listener
+from shared.names import Names
+
+NAMES = Names("stocks")
+
+
+@pytest.fixture
+async def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
+    monkeypatch.setattr(gateway.listener, "_CONFIRM_WITHIN_S", 0.02)
+    return Listener("redis://nowhere", NAMES, Hub(NAMES), lambda _text: None)
+
+
+async def test_without_a_bus_listening_fails_in_time(listener: Listener) -> None:
+    with pytest.raises(BusAway):
+        await listener.listen(["T.AAPL"])
+
+
+async def test_a_second_try_fails_in_the_same_way_as_the_first(listener: Listener) -> None:
+    """The interest tries again every half second: anything but BusAway would end the gateway."""
+    for _ in range(3):
+        with pytest.raises(BusAway):
+            await listener.listen(["T.AAPL", "T.MSFT"])
+
+
+async def test_a_confirmation_after_a_failed_try_serves_the_next_one(listener: Listener) -> None:
+    with pytest.raises(BusAway):
+        await listener.listen(["T.AAPL"])
+    task = asyncio.create_task(listener.listen(["T.AAPL"]))
+    await asyncio.sleep(0)
+    listener.on_confirmed(b"subscribe", b"T.AAPL")
+    await task
+
+
+async def test_all_channels_must_be_confirmed(listener: Listener) -> None:
+    task = asyncio.create_task(listener.listen(["T.AAPL", "T.MSFT"]))
+    await asyncio.sleep(0)
+    listener.on_confirmed(b"subscribe", b"T.AAPL")
+    listener.on_confirmed(b"unsubscribe", b"T.MSFT")
+    with pytest.raises(BusAway):
+        await task
+
+
+async def test_a_confirmation_nobody_waits_for_does_no_harm(listener: Listener) -> None:
+    listener.on_confirmed(b"subscribe", b"T.AAPL")
+    listener.on_confirmed(b"unsubscribe", b"T.AAPL")
+    listener.unlisten(["T.AAPL"])

@@ -1,0 +1,380 @@
+"""A client's conversation as transcripts (PROTOCOL c, d.6): `C` says what the client sends, the rest what follows."""
+
+import json
+
+import pytest
+
+import gateway.session
+from gateway.session import MAX_BAD_MESSAGES, MAX_CHANNELS, Session, State, Step
+from shared import protocol
+from shared.channels import parse_channel
+from shared.protocol import Status, error, subscribed, unsubscribed
+
+KEY = "right-key"
+
+
+def make_session(authenticated: bool = True, feed: str = "stocks") -> Session:
+    session = Session(feed, lambda key: key == KEY)
+    if authenticated:
+        say(session, "auth", KEY)
+    return session
+
+
+def say(session: Session, action: str, params: object) -> Step:
+    return session.receive(json.dumps({"action": action, "params": params}))
+
+
+def hold(session: Session, params: str) -> Step:
+    """Subscribe, and get the acks."""
+    step = say(session, "subscribe", params)
+    session.acknowledge(list(step.add))
+    return step
+
+
+def get_all(session: Session) -> tuple[object, ...]:
+    """Everything that a refused message must not change."""
+    return session.state, dict(session.spellings), set(session.owed)
+
+
+def get_only(statuses: tuple[Status, ...]) -> Status:
+    (status,) = statuses
+    return status
+
+
+# Auth.
+
+
+def test_the_right_key_authenticates() -> None:
+    session = make_session(authenticated=False)
+    assert session.state is State.GREETED
+    assert say(session, "auth", KEY) == Step((protocol.AUTH_SUCCESS,))
+    assert session.state is State.AUTHENTICATED
+    assert session.bad_messages == 0
+
+
+@pytest.mark.parametrize("key", ["guess", "", " ", f" {KEY}", KEY.upper(), KEY[:-1], "ключ", "\x00", "x" * 100_000])
+def test_a_wrong_or_empty_key_is_told_so_and_closed(key: str) -> None:
+    session = make_session(authenticated=False)
+    step = say(session, "auth", key)
+    assert (step.statuses, step.close, step.add) == ((protocol.AUTH_FAILED,), True, ())
+    assert session.state is State.CLOSED
+    assert KEY not in step.complaint
+    assert not key.strip() or key not in step.complaint
+
+
+def test_an_empty_key_is_wrong_even_where_every_key_is_right() -> None:
+    session = Session("stocks", lambda key: True)
+    assert say(session, "auth", "").statuses == (protocol.AUTH_FAILED,)
+    assert say(Session("stocks", lambda key: True), "auth", "anything").statuses == (protocol.AUTH_SUCCESS,)
+
+
+def test_a_closed_session_answers_nothing_any_more() -> None:
+    session = make_session(authenticated=False)
+    say(session, "auth", "wrong")
+    for action, params in (("auth", KEY), ("subscribe", "T.AAPL"), ("nonsense", "")):
+        assert say(session, action, params) == Step()
+    assert session.receive("garbage") == Step()
+    assert session.state is State.CLOSED
+
+
+def test_a_second_auth_with_the_right_key_succeeds_again_and_keeps_what_is_held() -> None:
+    session = make_session()
+    hold(session, "T.AAPL")
+    before = get_all(session)
+    assert say(session, "auth", KEY) == Step((protocol.AUTH_SUCCESS,))
+    assert get_all(session) == before
+
+
+def test_a_key_in_the_url_authenticates_and_the_message_may_follow() -> None:
+    session = make_session(authenticated=False)
+    assert session.authenticate_by_url(KEY) == Step((protocol.AUTH_SUCCESS,))
+    assert say(session, "auth", KEY) == Step((protocol.AUTH_SUCCESS,))
+    assert say(session, "subscribe", "T.AAPL").add == ("T.AAPL",)
+
+
+@pytest.mark.parametrize("key", ["", "wrong"])
+def test_a_wrong_key_in_the_url_is_ignored_and_the_message_counts(key: str) -> None:
+    session = make_session(authenticated=False)
+    assert session.authenticate_by_url(key) == Step()
+    assert session.state is State.GREETED
+    assert say(session, "auth", KEY) == Step((protocol.AUTH_SUCCESS,))
+
+
+def test_a_client_without_a_key_is_given_up() -> None:
+    session = make_session(authenticated=False)
+    step = session.give_up()
+    assert (step.statuses, step.close) == ((protocol.AUTH_TIMEOUT,), True)
+    assert session.state is State.CLOSED
+    assert session.give_up() == Step()
+
+
+def test_a_client_with_a_key_is_not_given_up() -> None:
+    session = make_session()
+    assert session.give_up() == Step()
+    assert session.state is State.AUTHENTICATED
+
+
+@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
+def test_nothing_is_subscribed_before_auth(action: str) -> None:
+    session = make_session(authenticated=False)
+    step = say(session, action, "T.AAPL")
+    assert (step.statuses, step.add, step.remove, step.close) == ((protocol.AUTH_REQUIRED,), (), (), False)
+    assert get_all(session) == (State.GREETED, {}, set())
+    assert say(session, "auth", KEY) == Step((protocol.AUTH_SUCCESS,))
+    assert session.spellings == {}
+
+
+def test_a_client_that_only_ever_subscribes_before_auth_is_closed() -> None:
+    session = make_session(authenticated=False)
+    steps = [say(session, "subscribe", "T.AAPL") for _ in range(MAX_BAD_MESSAGES)]
+    assert [step.close for step in steps] == [False] * (MAX_BAD_MESSAGES - 1) + [True]
+    assert session.state is State.CLOSED
+
+
+# Subscribe.
+
+
+def test_new_channels_are_added_and_their_acks_owed() -> None:
+    session = make_session()
+    step = say(session, "subscribe", "T.MSFT,Q.AAPL,T.*,*")
+    assert step == Step(add=("T.MSFT", "Q.AAPL", "T.*", "*"))
+    assert session.owed == {"T.MSFT", "Q.AAPL", "T.*", "*"}
+
+
+def test_acks_come_in_the_order_asked_for_and_only_once() -> None:
+    session = make_session()
+    step = say(session, "subscribe", "T.MSFT,T.AAPL,Q.AAPL")
+    assert session.acknowledge(["Q.AAPL"]) == [subscribed("Q.AAPL")]
+    assert session.acknowledge(list(step.add)) == [subscribed("T.MSFT"), subscribed("T.AAPL")]
+    assert session.acknowledge(list(step.add)) == []
+    assert session.owed == set()
+
+
+def test_acks_repeat_the_clients_own_spelling() -> None:
+    session = make_session(feed="forex")
+    step = say(session, "subscribe", "C.EUR-USD, C.USD/CNH,CA.C:EUR-USD")
+    assert step.add == ("C.EUR/USD", "C.USD/CNH", "CA.EUR/USD")
+    assert [ack.message for ack in session.acknowledge(list(step.add))] == [
+        "subscribed to: C.EUR-USD",
+        "subscribed to: C.USD/CNH",
+        "subscribed to: CA.C:EUR-USD",
+    ]
+    assert say(session, "unsubscribe", "C.EUR/USD").statuses == (unsubscribed("C.EUR/USD"),)
+
+
+def test_nothing_is_acked_that_was_not_asked_for() -> None:
+    session = make_session()
+    assert session.acknowledge(["T.AAPL", "T.*"]) == []
+
+
+@pytest.mark.parametrize(
+    "params", ["T.AAPL, Q.MSFT", " T.AAPL ,Q.MSFT ", "T.AAPL,,Q.MSFT,", ",T.AAPL,\tQ.MSFT", "T.AAPL,Q.MSFT,T.AAPL,T.AAPL"]
+)
+def test_spaces_empty_items_and_repeats_do_no_harm(params: str) -> None:
+    assert say(make_session(), "subscribe", params) == Step(add=("T.AAPL", "Q.MSFT"))
+
+
+@pytest.mark.parametrize("params", ["", " ", ",", " , ,"])
+def test_an_empty_subscribe_is_answered_by_nothing(params: str) -> None:
+    session = make_session()
+    assert say(session, "subscribe", params) == Step()
+    assert say(session, "unsubscribe", params) == Step()
+    assert session.bad_messages == 0
+
+
+def test_what_is_held_already_is_answered_by_nothing_however_often_it_is_asked_for() -> None:
+    session = make_session()
+    hold(session, "T.AAPL")
+    for _ in range(1000):
+        assert say(session, "subscribe", "T.AAPL") == Step()
+    assert session.bad_messages == 0
+    assert say(session, "subscribe", "T.AAPL,T.MSFT").add == ("T.MSFT",)
+
+
+def test_an_unknown_topic_is_silent_and_counted() -> None:
+    session = make_session()
+    assert say(session, "subscribe", "ZZ.AAPL,T.AAPL,XT.BTC-USD") == Step(add=("T.AAPL",), unknown_topics=2)
+    assert session.spellings == {"T.AAPL": "T.AAPL"}
+    assert say(session, "unsubscribe", "ZZ.AAPL") == Step(unknown_topics=1)
+    assert session.bad_messages == 0
+
+
+@pytest.mark.parametrize("bad", ["T.A*", "T.?", "T.[A]", "T.A\x00B", "T.A\nB", "T.", "AAPL", "T.é", "T." + "A" * 63])
+def test_a_bad_channel_is_refused_and_the_good_ones_beside_it_are_taken(bad: str) -> None:
+    session = make_session()
+    step = say(session, "subscribe", f"T.AAPL,{bad},T.MSFT")
+    assert step.add == ("T.AAPL", "T.MSFT")
+    assert get_only(step.statuses).status == "error"
+    assert step.complaint
+    assert session.bad_messages == 1
+    assert set(session.spellings) == {"T.AAPL", "T.MSFT"}
+
+
+def test_a_bad_channel_alone_changes_nothing() -> None:
+    session = make_session()
+    hold(session, "T.AAPL")
+    before = get_all(session)
+    for action in ("subscribe", "unsubscribe"):
+        step = say(session, action, "T.A*")
+        assert (step.add, step.remove, step.close) == ((), (), False)
+        assert get_all(session) == before
+
+
+def test_many_bad_channels_get_few_statuses_that_say_how_many() -> None:
+    step = say(make_session(), "subscribe", ",".join(f"T.?{number}" for number in range(1000)))
+    assert len(step.statuses) == 10
+    assert step.statuses[-1] == error("and 991 more bad channels")
+    assert sum(len(status.message) for status in step.statuses) < 2000
+
+
+def test_messages_with_bad_channels_count_as_bad_and_close_in_the_end() -> None:
+    session = make_session()
+    steps = [say(session, "subscribe", "T.?") for _ in range(MAX_BAD_MESSAGES)]
+    assert not any(step.close for step in steps[:-1])
+    assert steps[-1].close
+    assert session.state is State.CLOSED
+
+
+def test_a_hundred_thousand_channels_in_one_message_are_refused_whole() -> None:
+    session = make_session()
+    hold(session, "T.AAPL")
+    before = get_all(session)
+    step = say(session, "subscribe", ",".join(f"T.S{number:05}" for number in range(100_000)))
+    assert get_only(step.statuses).status == "error"
+    assert str(MAX_CHANNELS) in get_only(step.statuses).message
+    assert (step.add, step.close) == ((), False)
+    assert get_all(session) == before
+    assert session.bad_messages == 1
+
+
+def test_as_many_channels_as_allowed_are_taken_and_not_one_more() -> None:
+    session = make_session()
+    names = [f"T.S{number}" for number in range(MAX_CHANNELS)]
+    assert len(say(session, "subscribe", ",".join(names[:-1])).add) == MAX_CHANNELS - 1
+    assert say(session, "subscribe", names[-1]).add == (names[-1],)
+    before = get_all(session)
+    assert say(session, "subscribe", "Q.AAPL").add == ()
+    assert get_all(session) == before
+    assert say(session, "subscribe", names[0]) == Step()
+    say(session, "unsubscribe", names[0])
+    assert say(session, "subscribe", "Q.AAPL").add == ("Q.AAPL",)
+
+
+@pytest.mark.parametrize("item", ["x", "T.?", "ZZ.A", "T.S"])
+def test_a_megabyte_of_nonsense_costs_no_more_than_the_channels_that_a_client_may_hold(
+    item: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message is one step in which this gateway serves nobody else: its work needs a bound below the message's."""
+    judged = 0
+
+    def count(feed: str, text: str) -> str:
+        nonlocal judged
+        judged += 1
+        return parse_channel(feed, text)
+
+    session = make_session()
+    monkeypatch.setattr(gateway.session, "parse_channel", count)
+    say(session, "subscribe", ",".join(item for _ in range(1_000_000 // (len(item) + 1))))
+    assert judged <= 2 * MAX_CHANNELS
+
+
+# Unsubscribe.
+
+
+def test_an_unsubscribe_is_acked_in_order_and_what_is_not_held_is_silent() -> None:
+    session = make_session()
+    hold(session, "T.AAPL,T.MSFT,Q.AAPL")
+    step = say(session, "unsubscribe", "T.MSFT, T.TSLA,T.AAPL,T.MSFT")
+    assert step == Step((unsubscribed("T.MSFT"), unsubscribed("T.AAPL")), remove=("T.MSFT", "T.AAPL"))
+    assert set(session.spellings) == {"Q.AAPL"}
+    assert say(session, "unsubscribe", "T.MSFT") == Step()
+
+
+def test_a_single_and_its_wildcard_are_held_apart() -> None:
+    session = make_session()
+    hold(session, "T.*,T.AAPL")
+    assert say(session, "unsubscribe", "T.AAPL").remove == ("T.AAPL",)
+    assert set(session.spellings) == {"T.*"}
+    assert say(session, "unsubscribe", "T.MSFT") == Step()
+    assert say(session, "unsubscribe", "T.*").remove == ("T.*",)
+
+
+def test_an_unsubscribe_while_the_ack_is_owed_gives_that_first() -> None:
+    session = make_session()
+    step = say(session, "subscribe", "T.AAPL,T.MSFT")
+    gone = say(session, "unsubscribe", "T.AAPL")
+    assert gone == Step((subscribed("T.AAPL"), unsubscribed("T.AAPL")), remove=("T.AAPL",))
+    assert session.acknowledge(list(step.add)) == [subscribed("T.MSFT")]
+
+
+def test_a_channel_that_comes_back_is_acked_again() -> None:
+    session = make_session()
+    hold(session, "T.AAPL")
+    say(session, "unsubscribe", "T.AAPL")
+    assert say(session, "subscribe", "T.AAPL") == Step(add=("T.AAPL",))
+    assert session.acknowledge(["T.AAPL"]) == [subscribed("T.AAPL")]
+
+
+# Bad messages.
+
+BAD_MESSAGES: list[str | bytes] = [
+    "",
+    "garbage",
+    '{"action":"subscribe","params":"T.AAPL"',
+    '{"action":"subscribe"}',
+    '{"action":"subscribe","params":["T.AAPL"]}',
+    '{"action":"subscribe","params":{"T":"AAPL"}}',
+    '{"action":"subscribe","params":5}',
+    '{"action":"subscribe","params":null}',
+    '{"action":["subscribe"],"params":"T.AAPL"}',
+    '[{"action":"subscribe","params":"T.AAPL"}]',
+    '{"action":"","params":"T.AAPL"}',
+    '{"action":"SUBSCRIBE","params":"T.AAPL"}',
+    '{"action":"dance","params":"T.AAPL"}',
+    json.dumps({"action": "x" * 100_000, "params": ""}),
+    json.dumps({"action": "\x00\n\r\u2028", "params": ""}),
+    b'{"action":"subscribe","params":"T.AAPL"}',
+    b"\xff\xfe",
+    b"",
+    "[" * 100_000,
+    '{"a":' * 100_000,
+]
+
+
+@pytest.mark.parametrize("message", BAD_MESSAGES, ids=lambda message: repr(message[:48]))
+@pytest.mark.parametrize("authenticated", [True, False])
+def test_a_bad_message_gets_an_error_and_changes_nothing(message: str | bytes, authenticated: bool) -> None:
+    session = make_session(authenticated)
+    if authenticated:
+        hold(session, "T.AAPL")
+        say(session, "subscribe", "T.MSFT")
+    before = get_all(session)
+    step = session.receive(message)
+    status = get_only(step.statuses)
+    assert (status.status, step.close, step.add, step.remove) == ("error", False, (), ())
+    assert len(status.message) < 200
+    assert status.message.isprintable()
+    assert step.complaint == status.message
+    assert get_all(session) == before
+    assert session.bad_messages == 1
+
+
+@pytest.mark.parametrize("authenticated", [True, False])
+def test_a_hundred_bad_messages_close_the_session(authenticated: bool) -> None:
+    session = make_session(authenticated)
+    for number in range(1, MAX_BAD_MESSAGES):
+        assert not session.receive("garbage").close
+        assert session.bad_messages == number
+    step = session.receive("garbage")
+    assert step.close
+    assert get_only(step.statuses).status == "error"
+    assert session.state is State.CLOSED
+    assert session.receive("garbage") == Step()
+
+
+def test_good_messages_between_bad_ones_are_served() -> None:
+    session = make_session()
+    for number in range(MAX_BAD_MESSAGES - 1):
+        session.receive("garbage")
+        assert say(session, "subscribe", f"T.S{number}").add == (f"T.S{number}",)
+    assert session.state is State.AUTHENTICATED
