@@ -1,4 +1,4 @@
-"""What upstream confirmed, as ingest tells it: a copy of the `held` set, for acks that tell the truth."""
+"""What upstream confirmed and what it refused, as ingest tells it: copies, for acks that tell the truth."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.channels import ALL, EVENT_TYPES, is_covered
+from shared.channels import ALL, expand, is_covered
 from shared.held import decode_held
 from shared.names import Names
 
@@ -23,13 +23,19 @@ class Held:
         self._names = names
         self._on_change = on_change
         self._channels: set[str] = set()
+        self.refused: dict[str, str] = {}
         self._notices = 0
 
     def is_held(self, channel: str) -> bool:
-        """Whether upstream sends every event of the channel."""
-        if channel == ALL:
-            return all(f"{event_type}.*" in self._channels for event_type in EVENT_TYPES[self._names.feed])
-        return is_covered(channel, self._channels)
+        """Whether upstream sends every event of the channel; of `*`, every event that it lets us have."""
+        if channel != ALL:
+            return is_covered(channel, self._channels)
+        parts = expand(self._names.feed, [ALL])
+        return parts <= self._channels | self.refused.keys() and not parts.isdisjoint(self._channels)
+
+    def find_refusals(self, channel: str) -> dict[str, str]:
+        """What upstream refuses of the channel, with its text: the channel itself, or parts of `*`."""
+        return {part: self.refused[part] for part in expand(self._names.feed, [channel]) if part in self.refused}
 
     def on_notice(self, text: bytes) -> None:
         """Ingest says what changed."""
@@ -43,6 +49,7 @@ class Held:
             self._channels.clear()
         self._channels.update(notice.added)
         self._channels.difference_update(notice.removed)
+        self.refused = notice.refused
         self._on_change()
 
     async def load(self) -> None:
@@ -51,10 +58,12 @@ class Held:
             notices = self._notices
             try:
                 members: Any = await self._redis.smembers(self._names.held)
+                refused: Any = await self._redis.hgetall(self._names.refused)
             except (RedisError, OSError) as exc:
                 _log.warning("held: cannot be read (%s); acks wait for notices", exc)
                 return
             if notices == self._notices:
                 self._channels = {member.decode() for member in members}
+                self.refused = {channel.decode(): text.decode() for channel, text in refused.items()}
                 self._on_change()
                 return

@@ -1,7 +1,6 @@
 """The door: accepts clients, reads their messages, and does what their sessions ask for."""
 
 import asyncio
-import contextlib
 import hmac
 import http
 import logging
@@ -19,12 +18,19 @@ from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.outbox import WRITE_LIMIT_BYTES
 from gateway.session import Session, State, Step
-from shared.protocol import CLOSE_POLICY, CLOSE_RESTART, CONNECTED, MAX_ACTION_BYTES, MAX_CONNECTIONS
+from shared.protocol import (
+    CLOSE_POLICY,
+    CLOSE_RESTART,
+    CONNECTED,
+    MAX_ACTION_BYTES,
+    MAX_CONNECTIONS,
+    Status,
+    error,
+)
 
 _log = logging.getLogger(__name__)
 AUTH_WITHIN_S: Final = 30.0  # upstream's own limit is unknown (PROTOCOL g)
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
-_UNACKED_TASKS: Final = 64  # subscribe messages of one client whose acks are owed; beyond it the next one waits
 
 
 class Keys:
@@ -54,8 +60,8 @@ class Door:
         self._held = held
         self._max_clients = max_clients
         self._limit_events = limit_events
-        self._changed = asyncio.Event()
         self._server: Server | None = None
+        self._loop = asyncio.get_running_loop()
         self.clients: set[Client] = set()
         self.refused_clients = 0
         self.slow_clients = 0
@@ -64,8 +70,9 @@ class Door:
 
     def on_change(self) -> None:
         """Something that acks wait for may have happened."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for client in self.clients:
+            if client.session.owed or client.session.refused or self._held.refused:
+                self._settle(client)
 
     async def open(self, host: str, port: int, ping_s: float) -> None:
         """Accept clients; raises OSError if the port cannot be had.  Other gateways may share the port."""
@@ -115,18 +122,9 @@ class Door:
         await self._act(client, client.session.authenticate_by_url(url_keys[0]))
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch(client), name=f"{client.label} watch")
-            acks: set[asyncio.Task[None]] = set()
             async for message in client.connection:
-                step = client.session.receive(message)
-                await self._act(client, step)
-                if step.add:
-                    task = group.create_task(self._acknowledge(client, list(step.add)), name=f"{client.label} acks")
-                    acks.add(task)
-                    task.add_done_callback(acks.discard)
-                    if len(acks) > _UNACKED_TASKS:
-                        await asyncio.wait(acks, return_when=asyncio.FIRST_COMPLETED)
-            for task in (watch, *acks):
-                task.cancel()
+                await self._act(client, client.session.receive(message))
+            watch.cancel()
 
     async def _act(self, client: Client, step: Step) -> None:
         self.unknown_topics += step.unknown_topics
@@ -139,6 +137,9 @@ class Door:
             client.authenticated.set()
         if step.add:
             self._interest.want(self._hub.add(client.outbox, step.add))
+            self._settle(client)
+            if client.session.owed:
+                self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, step.add)
         if step.remove:
             self._interest.unwant(self._hub.remove(client.outbox, step.remove))
         if step.close:
@@ -155,22 +156,21 @@ class Door:
         self.slow_clients += 1
         await client.close_slow()
 
-    async def _acknowledge(self, client: Client, channels: list[str]) -> None:
-        """Ack each channel once the client gets its events and upstream holds it, or after ACK_WITHIN_S."""
-        waiting = channels
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ACK_WITHIN_S):
-                while waiting:
-                    changed = self._changed
-                    good = [channel for channel in waiting if self._is_served(client, channel)]
-                    client.send(client.session.acknowledge(good))
-                    waiting = [channel for channel in waiting if channel not in set(good)]
-                    if waiting:
-                        await changed.wait()
-        client.send(client.session.acknowledge(waiting))
+    def _settle(self, client: Client) -> None:
+        """Tell the client what became of the channels it asked for, as far as that is known."""
+        session = client.session
+        statuses: list[Status] = []
+        for channel in [*session.owed, *session.refused]:
+            if self._hub.has_joined(client.outbox, channel) and self._held.is_held(channel):
+                statuses += session.acknowledge([channel])
+                statuses += [error(f"{text}: {part}") for part, text in self._held.find_refusals(channel).items()]
+        for channel in (self._held.refused.keys() & session.spellings.keys()) - session.refused:
+            statuses.append(session.refuse(channel, self._held.refused[channel]))
+        client.send(statuses)
 
-    def _is_served(self, client: Client, channel: str) -> bool:
-        return self._hub.has_joined(client.outbox, channel) and self._held.is_held(channel)
+    def _settle_late(self, client: Client, channels: Iterable[str]) -> None:
+        """Upstream was silent for too long: ack what is still owed, for nothing speaks against it."""
+        client.send(client.session.acknowledge([channel for channel in channels if channel in client.session.owed]))
 
     async def close(self) -> None:
         """Accept no more, and send every client away with a code after which it comes back."""

@@ -7,7 +7,7 @@
 A refused message changes nothing but the count of bad messages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -47,7 +47,8 @@ class Session:
         self.state = State.GREETED
         self.bad_messages = 0
         self.spellings: dict[str, str] = {}  # channel held -> as the client wrote it, for its acks
-        self.owed: set[str] = set()  # channels whose ack is still to be sent
+        self.owed: dict[str, None] = {}  # channels whose ack is still to be sent, in the order they were asked for
+        self.refused: set[str] = set()  # channels that upstream refuses: kept, in case it changes its mind
 
     def receive(self, message: str | bytes) -> Step:
         """Take one message in."""
@@ -108,11 +109,12 @@ class Session:
         asked, refusals, unknown = self._parse(action.params)
         if refusals and self.bad_messages >= MAX_BAD_MESSAGES:
             return self._close_abuser()
-        new = {channel: text for channel, text in asked.items() if channel not in self.spellings}
-        if len(new) + len(self.spellings) > MAX_CHANNELS:
+        new = {c: text for c, text in asked.items() if c not in self.spellings or c in self.refused}
+        if len(new.keys() | self.spellings.keys()) > MAX_CHANNELS:
             return self._refuse_flood()
         self.spellings.update(new)
-        self.owed.update(new)
+        self.owed.update(dict.fromkeys(new))
+        self.refused.difference_update(new)
         return Step(tuple(refusals), add=tuple(new), unknown_topics=unknown, complaint=_first(refusals))
 
     def _on_unsubscribe(self, action: Action) -> Step:
@@ -124,8 +126,11 @@ class Session:
         statuses = list(refusals)
         gone = tuple(channel for channel in asked if channel in self.spellings)
         for channel in gone:
-            statuses += self.acknowledge([channel])
-            statuses.append(protocol.unsubscribed(asked[channel]))
+            if channel in self.refused:
+                self.refused.remove(channel)  # upstream does not hold it, so it answers nothing
+            else:
+                statuses += self.acknowledge([channel])
+                statuses.append(protocol.unsubscribed(asked[channel]))
             del self.spellings[channel]
         return Step(tuple(statuses), remove=gone, unknown_topics=unknown, complaint=_first(refusals))
 
@@ -150,14 +155,21 @@ class Session:
             self.bad_messages += 1
         return asked, refusals, unknown
 
-    def acknowledge(self, channels: list[str]) -> list[Status]:
-        """The acks of those of `channels` that are still owed, in this order."""
+    def acknowledge(self, channels: Iterable[str]) -> list[Status]:
+        """The acks of those of `channels` that are still owed or were refused, in this order."""
         acks = []
         for channel in channels:
-            if channel in self.owed:
-                self.owed.remove(channel)
+            if channel in self.owed or channel in self.refused:
+                self.owed.pop(channel, None)
+                self.refused.discard(channel)
                 acks.append(protocol.subscribed(self.spellings[channel]))
         return acks
+
+    def refuse(self, channel: str, text: str) -> Status:
+        """Upstream refuses a channel that the client holds; the status names it, as upstream's own does not."""
+        self.owed.pop(channel, None)
+        self.refused.add(channel)
+        return protocol.error(f"{text}: {self.spellings[channel]}")
 
 
 def _first(refusals: list[Status]) -> str:

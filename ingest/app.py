@@ -33,6 +33,7 @@ class Ingest:
         self._publisher = Publisher(config.redis_url, names)
         self._intake = Intake(names, self._publisher, epoch, self._upstream.on_status)
         self._upstream.on_wanted_types = self._intake.set_alls
+        self._upstream.on_doubled = self._intake.overlap.set_channels
         self._watch = DemandWatch(self._redis, names, self._upstream)
         self._state = StateWriter(self._redis, names, self._upstream, epoch, self._get_counters)
         self._publisher.on_connected = self._state.forget
@@ -45,6 +46,7 @@ class Ingest:
             "frames": intake.frames,
             "events": intake.events,
             "malformed": intake.malformed,
+            "doubles_removed": intake.overlap.removed,
             "lost_events": publisher.lost_events,
             "bus_reconnects": max(0, publisher.reconnects),
         }

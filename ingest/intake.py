@@ -12,6 +12,7 @@ from typing import Final
 
 from ingest.batch import Batch
 from ingest.logbook import Logbook
+from ingest.overlap import Overlap
 from ingest.publisher import Publisher
 from shared.batch import HEARTBEAT_S, Mark
 from shared.names import Names
@@ -31,6 +32,7 @@ class Intake:
         self._on_status = on_status
         self._batch = Batch(names)
         self._logbook = Logbook(epoch)
+        self.overlap = Overlap(names.feed)
         self._epoch = epoch
         self._sequence = 0
         self._bytes = 0
@@ -54,6 +56,8 @@ class Intake:
             return
         if split.malformed:
             self._count_malformed(split.malformed, "elements that are no events")
+        if self.overlap.channels:
+            split = self.overlap.filter(split)
         if self._bytes and self._bytes + len(frame) > BATCH_BYTES:
             self.flush()
         if len(frame) > BATCH_BYTES:

@@ -2,25 +2,33 @@
 
 Theory.  `wanted` is what gateways want now; a channel that nobody wants any more is *kept* for LINGER_S in case it
 comes back.  The *cover* of what is kept is the least set of channels that carries each event once (`T.*` covers
-`T.AAPL`).  A channel of the cover that is neither held nor asked for is asked for.  A held channel outside the cover
-is dropped, but only once everything that replaces it is held: upstream takes the new before it gives up the old.
+`T.AAPL`); what upstream refused is no part of it until REFUSED_S have passed.  A channel of the cover that is neither
+held nor asked for is asked for.  A held channel outside the cover is dropped, but only once everything that replaces
+it is held: upstream takes the new before it gives up the old.
 
-    absent --subscribe--> asked --ack, or CONFIRM_S of silence--> held --unsubscribe--> absent
+    absent --subscribe--> asked --ack, or CONFIRM_S of silence--> held --unsubscribe--> dropping --DROPPED_S--> absent
+                          asked --refusal--> refused --REFUSED_S, or a reconnect--> absent
 
-Silence counts as acceptance because upstream answers nothing to a repeat (PROTOCOL c.1).
+One subscribe is under way at a time, because a refusal names no channel (PROTOCOL d.6.7): when upstream has answered
+as often as channels were asked for, what it did not ack is what it refused.  If silence makes that ambiguous, the
+doubtful channels are asked for again one by one.  Silence alone counts as acceptance, since upstream answers nothing
+to a repeat and nothing to a topic that it does not know (PROTOCOL c.1).
 """
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from shared.channels import find_cover, get_event_type, is_covered, is_wildcard
+from shared.channels import expand, find_cover, get_event_type, get_wildcard, is_wildcard
 
 LINGER_S: Final = 30.0
 CONFIRM_S: Final = 2.0
+REFUSED_S: Final = 300.0
+DROPPED_S: Final = 2.0  # for so long after an unsubscribe events may still arrive (PROTOCOL c.1)
+ACTION_CHANNELS: Final = 1000  # channels in one action: at most 65 KB, upstream takes 1 MB (PROTOCOL c.1)
 
 
 class Plan(NamedTuple):
-    """What to send upstream now, in this order."""
+    """What to send upstream now, in this order; each list is one action of at most ACTION_CHANNELS."""
 
     subscribe: list[str]
     unsubscribe: list[str]
@@ -33,8 +41,14 @@ class Reconcile:
         self._feed = feed
         self._wanted: set[str] = set()
         self._unwanted_since: dict[str, float] = {}  # lingering; bounded by what was wanted in the last LINGER_S
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, None] = {}  # the subscribe under way
+        self._asked_at = 0.0
+        self._refusals: list[str] = []  # that came for the subscribe under way
+        self._doubtful: list[str] = []  # to be asked for one by one
+        self._dropping: dict[str, float] = {}
+        self._retry_at: dict[str, float] = {}  # refused channels
         self.held: set[str] = set()
+        self.refused: dict[str, str] = {}  # channel -> upstream's text
         self.is_live = False
 
     @property
@@ -43,13 +57,25 @@ class Reconcile:
 
         With the linger, so that a Redis that lost all counts for a moment does not cut wildcard holders off.
         """
-        cover = find_cover(self._feed, self._wanted | self._unwanted_since.keys())
-        return frozenset(get_event_type(channel) for channel in cover if is_wildcard(channel))
+        kept = expand(self._feed, self._wanted | self._unwanted_since.keys())
+        return frozenset(get_event_type(channel) for channel in kept if is_wildcard(channel))
 
     @property
     def is_waiting(self) -> bool:
         """Whether time alone can change the plan."""
-        return bool(self._unwanted_since or self._asked)
+        return bool(self._unwanted_since or self._asked or self._doubtful or self._dropping or self._retry_at)
+
+    @property
+    def doubled(self) -> frozenset[str]:
+        """Exact channels whose events may come twice now, because their wildcard is subscribed beside them."""
+        live = {*self.held, *self._asked, *self._dropping}
+        wild = {channel for channel in live if is_wildcard(channel)}
+        return frozenset(c for c in live if wild and not is_wildcard(c) and get_wildcard(c) in wild)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a subscribe is under way."""
+        return bool(self._asked)
 
     def set_wanted(self, wanted: Iterable[str], now_s: float) -> None:
         """All of demand, as read from Redis."""
@@ -67,50 +93,100 @@ class Reconcile:
                 self._unwanted_since[channel] = now_s
 
     def connected(self) -> None:
-        """Upstream is ready for subscriptions and holds none."""
-        self._asked.clear()
-        self.held.clear()
+        """Upstream is ready for subscriptions and holds none; what it refused before is tried again."""
+        self.disconnected()
         self.is_live = True
 
     def disconnected(self) -> None:
         """Upstream is gone, and with it all that it held."""
-        self.connected()
         self.is_live = False
+        self._end_subscribe()
+        for kept in (self.held, self.refused, self._retry_at, self._dropping, self._doubtful):
+            kept.clear()
 
-    def confirmed(self, channel: str) -> None:
+    def _end_subscribe(self) -> None:
+        self._asked.clear()
+        self._refusals.clear()
+
+    def confirmed(self, channel: str, now_s: float) -> None:
         """Upstream acked the channel."""
-        if self._asked.pop(channel, None) is not None:
+        if channel in self._asked:
+            del self._asked[channel]
             self.held.add(channel)
+            self._settle(now_s, silent=False)
+
+    def rejected(self, message: str, names_one: bool, now_s: float) -> bool:
+        """Upstream refused something of the subscribe under way; False if there is none, so it is nobody's.
+
+        `names_one`: each refusal stands for one channel; otherwise the whole subscribe was refused.
+        """
+        if not self._asked:
+            return False
+        self._refusals.append(message)
+        if names_one:
+            self._settle(now_s, silent=False)
+        else:
+            self._refuse(list(self._asked), message, now_s)
+        return True
+
+    def _settle(self, now_s: float, *, silent: bool) -> None:
+        """End the subscribe under way if everything in it has been answered, or upstream stays silent."""
+        if self._asked and len(self._refusals) >= len(self._asked):
+            self._refuse(list(self._asked), self._refusals[0], now_s)
+        elif silent and self._refusals:
+            self._doubtful += self._asked
+            self._end_subscribe()
+        elif silent or not self._asked:
+            self.held.update(self._asked)
+            self._end_subscribe()
+
+    def _refuse(self, channels: list[str], message: str, now_s: float) -> None:
+        for channel in channels:
+            self.refused[channel] = message
+            self._retry_at[channel] = now_s + REFUSED_S
+        self._end_subscribe()
 
     def plan(self, now_s: float) -> Plan:
-        """What to send now; what is returned counts as sent."""
+        """What to send now; what is returned counts as sent.  To be called again until there is nothing."""
+        self._expire(now_s)
         if not self.is_live:
             return Plan([], [])
-        self._expire(now_s)
-        cover = find_cover(self._feed, self._wanted | self._unwanted_since.keys())
-        subscribe = sorted(cover - self.held - self._asked.keys())
-        for channel in subscribe:
-            self._asked[channel] = now_s
-        unsubscribe = sorted(c for c in self.held - cover if self._is_replaced(c, cover))
+        cover = self._get_cover()
+        subscribe: list[str] = []
+        if not self._asked:
+            subscribe = self._choose(cover)
+            self._asked = dict.fromkeys(subscribe)
+            self._asked_at = now_s
+        unsubscribe = sorted(c for c in self.held - cover if self._is_replaced(c, cover))[:ACTION_CHANNELS]
         self.held.difference_update(unsubscribe)
+        self._dropping.update(dict.fromkeys(unsubscribe, now_s))
         return Plan(subscribe, unsubscribe)
 
+    def _get_cover(self) -> frozenset[str]:
+        kept = expand(self._feed, self._wanted | self._unwanted_since.keys())
+        return find_cover(self._feed, kept - self.refused.keys())
+
+    def _choose(self, cover: frozenset[str]) -> list[str]:
+        """The next subscribe: one doubtful channel, or as many as fit of what is missing."""
+        while self._doubtful:
+            channel = self._doubtful.pop()
+            if channel in cover and channel not in self.held:
+                return [channel]
+        return sorted(cover - self.held)[:ACTION_CHANNELS]
+
     def _expire(self, now_s: float) -> None:
-        for channel, since_s in list(self._unwanted_since.items()):
-            if now_s - since_s >= LINGER_S:
-                del self._unwanted_since[channel]
-        for channel, asked_s in list(self._asked.items()):
-            if now_s - asked_s >= CONFIRM_S:
-                self.confirmed(channel)
+        for since, limit_s in ((self._unwanted_since, LINGER_S), (self._dropping, DROPPED_S)):
+            for channel in [channel for channel, since_s in since.items() if now_s - since_s >= limit_s]:
+                del since[channel]
+        for channel in [channel for channel, retry_s in self._retry_at.items() if now_s >= retry_s]:
+            del self._retry_at[channel]
+            del self.refused[channel]
+        if self._asked and now_s - self._asked_at >= CONFIRM_S:
+            self._settle(now_s, silent=True)
 
     def _is_replaced(self, channel: str, cover: frozenset[str]) -> bool:
         """Whether each channel of the cover that shares events with this one is held."""
         if not is_wildcard(channel):
-            wildcard = f"{get_event_type(channel)}.*"
-            return wildcard not in cover or wildcard in self.held
+            return get_wildcard(channel) not in cover or get_wildcard(channel) in self.held
         event_type = get_event_type(channel)
         return all(c in self.held for c in cover if get_event_type(c) == event_type)
-
-    def is_held(self, channel: str) -> bool:
-        """Whether upstream confirmed the channel or its wildcard."""
-        return is_covered(channel, self.held)

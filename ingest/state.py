@@ -1,4 +1,4 @@
-"""What operators and gateways may know of upstream, kept in Redis: the `upstream` hash and the `held` set."""
+"""What operators and gateways may know of upstream, kept in Redis: the `upstream` hash, `held` and `refused`."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ class StateWriter:
         self._upstream = upstream
         self._get_counters = get_counters
         self._fixed = {"holder": f"{socket.gethostname()}:{os.getpid()}", "epoch": epoch, "feed": names.feed}
-        self._written: set[str] | None = None  # the held set as Redis has it; None when that is not known
+        self._written: tuple[set[str], dict[str, str]] | None = None  # as Redis has it; None when that is not known
 
     def forget(self) -> None:
         """Redis may have lost what was written."""
@@ -66,29 +66,38 @@ class StateWriter:
             "held": len(upstream.reconcile.held),
             "drops": upstream.drops,
             "refusals": upstream.refusals,
+            "last_refusal": upstream.last_refusal,
             **self._fixed,
             **self._get_counters(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)
 
     async def _write_held(self) -> None:
-        held = set(self._upstream.reconcile.held)
+        held, refused = set(self._upstream.reconcile.held), dict(self._upstream.reconcile.refused)
         if self._written is None:
-            notice = HeldNotice(added=sorted(held), reset=True)
-        else:
-            notice = HeldNotice(added=sorted(held - self._written), removed=sorted(self._written - held))
-        if not (notice.added or notice.removed or notice.reset):
+            notice = HeldNotice(added=sorted(held), reset=True, refused=refused)
+        elif self._written == (held, refused):
             return
+        else:
+            before = self._written[0]
+            notice = HeldNotice(added=sorted(held - before), removed=sorted(before - held), refused=refused)
         async with self._redis.pipeline(transaction=True) as pipe:
-            if notice.reset:
-                pipe.delete(self._names.held)
-            for chunk in chunks(notice.added):
-                pipe.sadd(self._names.held, *chunk)
-            for chunk in chunks(notice.removed):
-                pipe.srem(self._names.held, *chunk)
-            pipe.publish(self._names.held, encode_held(notice))
+            self._queue_held(pipe, notice)
             await pipe.execute()
-        self._written = held
+        self._written = held, refused
+
+    def _queue_held(self, pipe: Any, notice: HeldNotice) -> None:
+        names = self._names
+        if notice.reset:
+            pipe.delete(names.held)
+        for chunk in chunks(notice.added):
+            pipe.sadd(names.held, *chunk)
+        for chunk in chunks(notice.removed):
+            pipe.srem(names.held, *chunk)
+        pipe.delete(names.refused)
+        if notice.refused:
+            pipe.hset(names.refused, mapping=notice.refused)
+        pipe.publish(names.held, encode_held(notice))
 
     async def leave(self) -> None:
         """Say that nobody holds upstream any more."""

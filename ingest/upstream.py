@@ -14,10 +14,9 @@ import msgspec
 
 from ingest.reconcile import Reconcile
 from ingest.session import Session, State, Step
-from shared.protocol import Status, encode_action
+from shared.protocol import SUBSCRIPTION_LIMIT, Status, encode_action
 
 _log = logging.getLogger(__name__)
-_ACTION_CHANNELS: Final = 1000  # channels in one subscribe: at most 65 KB, upstream takes 1 MB (PROTOCOL c.1)
 _PLAN_EVERY_S: Final = 0.25
 
 _decode_status = msgspec.json.Decoder(Status).decode
@@ -26,12 +25,14 @@ _decode_status = msgspec.json.Decoder(Status).decode
 class Upstream:
     """One upstream, connected or not; `changed` is set whenever operators or gateways should hear of it.
 
-    `on_wanted_types` hears which event types are wanted whole before upstream is asked for any of them.
+    Before upstream is asked for anything, `on_wanted_types` hears which event types are wanted whole, and `on_doubled`
+    which channels may then come twice.
     """
 
     def __init__(self, feed: str, key: str) -> None:
         self._key = key
         self.on_wanted_types: Callable[[frozenset[str]], None] = lambda _types: None
+        self.on_doubled: Callable[[frozenset[str]], None] = lambda _channels: None
         self._send: Callable[[str], None] | None = None
         self.session = Session()
         self.reconcile = Reconcile(feed)
@@ -40,6 +41,7 @@ class Upstream:
         self.since_s = time.time()
         self.drops = 0
         self.refusals = 0
+        self.last_refusal = ""
         self.retry_floor_s = 0.0
 
     def _set_state(self, state: str) -> None:
@@ -82,14 +84,32 @@ class Upstream:
             self._set_state("live")
             self.plan()
         elif step.confirmed is not None:
-            self.reconcile.confirmed(step.confirmed)
-            self.changed.set()
+            self.reconcile.confirmed(step.confirmed, time.monotonic())
+            self._go_on()
         elif step.refused is not None:
-            self.refusals += 1
-            _log.warning("upstream refuses a subscription: %s", step.refused)
+            self._on_refusal(step.refused)
         elif step.over is not None:
             self.retry_floor_s = step.retry_floor_s
-            _log.error("upstream: %s: %s", status.status, step.over)
+            self.last_refusal = f"{status.status}: {step.over}"
+            _log.error("upstream: %s", self.last_refusal)
+
+    def _on_refusal(self, message: str) -> None:
+        self.refusals += 1
+        self.last_refusal = message
+        known = len(self.reconcile.refused)
+        names_one = not message.startswith(SUBSCRIPTION_LIMIT)
+        if not self.reconcile.rejected(message, names_one, time.monotonic()):
+            _log.warning("upstream refuses something that was not asked for: %s", message)
+        elif len(self.reconcile.refused) > known:
+            refused = list(self.reconcile.refused)[known:]
+            _log.warning("upstream refuses %d channels, such as %s: %s", len(refused), refused[0], message)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Upstream answered: ask for the next channels if it has answered all."""
+        if not self.reconcile.is_asking:
+            self.plan()
+            self.changed.set()
 
     @property
     def is_over(self) -> bool:
@@ -112,13 +132,13 @@ class Upstream:
 
     def plan(self) -> None:
         """Send upstream what demand and acks ask for now."""
-        held_before = len(self.reconcile.held)
+        held = len(self.reconcile.held), len(self.reconcile.refused)
         plan = self.reconcile.plan(time.monotonic())
+        self.on_doubled(self.reconcile.doubled)
         for action, channels in (("subscribe", plan.subscribe), ("unsubscribe", plan.unsubscribe)):
-            for start in range(0, len(channels), _ACTION_CHANNELS):
-                if self._send is not None:
-                    self._send(encode_action(action, ",".join(channels[start : start + _ACTION_CHANNELS])))
-        if held_before != len(self.reconcile.held):
+            if channels and self._send is not None:
+                self._send(encode_action(action, ",".join(channels)))
+        if held != (len(self.reconcile.held), len(self.reconcile.refused)):
             self.changed.set()
 
     async def run(self) -> None:

@@ -73,15 +73,26 @@ def is_wildcard(channel: str) -> bool:
     return channel.endswith(".*")
 
 
+def get_wildcard(channel: str) -> str:
+    """The `EV.*` that has every event of the channel."""
+    return f"{get_event_type(channel)}.*"
+
+
+def expand(feed: str, channels: Iterable[str]) -> set[str]:
+    """The channels with every `EV.*` of the feed in the place of `*`."""
+    chosen = set(channels)
+    if ALL in chosen:
+        chosen.remove(ALL)
+        chosen.update(f"{event_type}.*" for event_type in EVENT_TYPES[feed])
+    return chosen
+
+
 def find_cover(feed: str, channels: Iterable[str]) -> frozenset[str]:
     """The least set of channels that carries each event of `channels` once.
 
     `*` becomes every `EV.*` of the feed; an exact channel falls away beside its wildcard.
     """
-    chosen = set(channels)
-    if ALL in chosen:
-        chosen.remove(ALL)
-        chosen.update(f"{event_type}.*" for event_type in EVENT_TYPES[feed])
+    chosen = expand(feed, channels)
     wild = {get_event_type(channel) for channel in chosen if is_wildcard(channel)}
     if not wild:
         return frozenset(chosen)
@@ -90,4 +101,4 @@ def find_cover(feed: str, channels: Iterable[str]) -> frozenset[str]:
 
 def is_covered(channel: str, held: Iterable[str] | set[str] | frozenset[str]) -> bool:
     """Whether every event of an exact channel or `EV.*` comes with what is held."""
-    return channel in held or f"{get_event_type(channel)}.*" in held
+    return channel in held or get_wildcard(channel) in held

@@ -4,11 +4,15 @@ import msgspec
 
 
 class HeldNotice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A change of the set of held channels; `reset` means that nothing from before is held any more."""
+    """A change of what upstream holds; `reset` means that nothing from before is held any more.
+
+    `refused` is everything that upstream refuses now, channel -> its text.
+    """
 
     added: list[str] = []
     removed: list[str] = []
     reset: bool = False
+    refused: dict[str, str] = {}
 
 
 _encoder = msgspec.json.Encoder()

@@ -10,6 +10,7 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:demand                 | pub/sub channel | JSON list of channels whose refcount left or reached zero     |
 | polygon:{F}:held                   | set             | channels that upstream confirmed                              |
 | polygon:{F}:held                   | pub/sub channel | a notice that this set changed (shared/held.py)               |
+| polygon:{F}:refused                | hash            | channel -> upstream's text; forgotten after a while           |
 | polygon:{F}:refcount               | hash            | channel -> number of gateways that want it; zero is absent    |
 | polygon:{F}:gateways               | set             | ids of gateways that joined and were not swept yet            |
 | polygon:{F}:gateway:ID             | hash, expires   | the lease of one gateway, and its statistics                  |
@@ -30,6 +31,7 @@ class Names:
         self.mark = f"{base}:mark"
         self.demand = f"{base}:demand"
         self.held = f"{base}:held"
+        self.refused = f"{base}:refused"
         self.refcount = f"{base}:refcount"
         self.gateways = f"{base}:gateways"
         self.log = f"{base}:log"

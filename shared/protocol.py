@@ -32,7 +32,7 @@ AUTH_TIMEOUT: Final = make_status("auth_timeout", "No authentication request rec
 AUTH_REQUIRED: Final = make_status("auth_required", "authenticate before you subscribe")  # text ours
 MAX_CONNECTIONS: Final = make_status("max_connections", "Maximum number of websocket connections exceeded.")
 SLOW_CONSUMER: Final = make_status("slow_consumer", "closed: this client did not read fast enough")  # text ours
-NOT_AUTHORIZED: Final = "not authorized"
+SUBSCRIPTION_LIMIT: Final = "Subscription limit reached"  # how the text begins (PROTOCOL c, 9)
 
 CLOSE_POLICY: Final = 1008
 CLOSE_RESTART: Final = 1012  # official clients come back after it; never 1000 or 1001 (PROTOCOL d.6.3)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.fakes.polygon import FakePolygon
 from tests.processes import Process, python, until
-from tests.redis_server import RedisServer, find_free_port, running_redis
+from tests.redis_state import RedisState, find_free_port, running_redis
 from tests.subscriber import Subscriber
 
 KEY = "dummy-polygon-key"
@@ -35,7 +35,7 @@ class Proxy:
 
     directory: Path
     fake: FakePolygon
-    redis: RedisServer
+    redis: RedisState
     environ: dict[str, str]
     processes: list[Process] = field(default_factory=list)  # all that were started, in order
     gateways: list[Gateway] = field(default_factory=list)
@@ -119,7 +119,7 @@ async def running_proxy(
     `constants` are ingest's (see `tests.processes.python`).
     """
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(running_redis(directory, password=password))
+        redis = await stack.enter_async_context(running_redis(password=password))
         fake = await stack.enter_async_context(FakePolygon(keys=frozenset([KEY])))
         settings = {
             "POLYGON_API_KEY": KEY,

@@ -75,11 +75,14 @@ async def test_password_and_database_together(start_redis_server: Callable[..., 
         talk.abort()
 
 
-async def test_a_user_with_a_password(start_redis_server: Callable[..., RedisServer]) -> None:
-    server = start_redis_server("--user", "bus on >secret ~* &* +@all")
-    talk = await open_talk(f"redis://bus:secret@127.0.0.1:{server.port}")
-    assert (await get_client_info(talk))["user"] == "bus"
-    talk.abort()
+async def test_a_user_with_a_password(redis_server: RedisServer, redis: "Redis") -> None:
+    await redis.acl_setuser("bus", enabled=True, passwords=["+secret"], commands=["+@all"], keys=["*"], channels=["*"])
+    try:
+        talk = await open_talk(f"redis://bus:secret@127.0.0.1:{redis_server.port}")
+        assert (await get_client_info(talk))["user"] == "bus"
+        talk.abort()
+    finally:
+        await redis.acl_deluser("bus")
 
 
 @pytest.mark.parametrize("credentials", ["", ":wrong@", "nobody:secret@"])

@@ -1,7 +1,6 @@
 """From ingest's publishing socket through a real Redis to a gateway's hub, with a connection that breaks in between."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -28,40 +27,52 @@ class Proxy:
 
     def __init__(self, redis_port: int) -> None:
         self._redis_port = redis_port
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
         self.cut_after: int | None = None  # so many more bytes pass towards Redis
         self.drops_replies = False
-        self.connections = 0
-        self.port = 0
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+    async def open(self) -> int:
+        """Accept connections; returns the port."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._relays:
+            task.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._relays.add(asyncio.create_task(self._relay(reader, writer)))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
         back = asyncio.create_task(self._answer(redis_reader, writer))
-        self._tasks.add(back)
         try:
-            while data := await reader.read(65536):
-                if self.cut_after is not None and len(data) >= self.cut_after:
-                    data, self.cut_after = data[: self.cut_after], -1
-                redis_writer.write(data)
-                await redis_writer.drain()
-                if self.cut_after == -1:
-                    self.cut_after = None
-                    break
-                if self.cut_after is not None:
-                    self.cut_after -= len(data)
+            await self._pass_on(reader, redis_writer)
         finally:
             redis_writer.close()
-            with contextlib.suppress(OSError):
-                await redis_writer.wait_closed()
             writer.transport.abort()
-            await back
+            back.cancel()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, redis_writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            is_last = self.cut_after is not None and len(data) >= self.cut_after
+            redis_writer.write(data[: self.cut_after])
+            await redis_writer.drain()
+            if is_last:
+                self.cut_after = None
+                return
+            if self.cut_after is not None:
+                self.cut_after -= len(data)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                if not self.drops_replies:
-                    writer.write(data)
+        while data := await reader.read(65536):
+            if not self.drops_replies:
+                writer.write(data)
 
 
 class Member(Outbox):
@@ -78,9 +89,9 @@ class Member(Outbox):
 
 
 class Rig:
-    def __init__(self, server: RedisServer, proxy: Proxy) -> None:
+    def __init__(self, server: RedisServer, proxy: Proxy, port: int) -> None:
         self.proxy = proxy
-        self.publisher = Publisher(f"redis://127.0.0.1:{proxy.port}", NAMES)
+        self.publisher = Publisher(f"redis://127.0.0.1:{port}", NAMES)
         self.hub = Hub(NAMES)
         self.listener = Listener(server.url, NAMES, self.hub, lambda _text: None)
         self.member = Member()
@@ -129,9 +140,7 @@ class Rig:
 async def rig(start_redis_server: Callable[..., RedisServer]) -> AsyncIterator[Rig]:
     server = start_redis_server()
     proxy = Proxy(server.port)
-    door = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.port = door.sockets[0].getsockname()[1]
-    rig = Rig(server, proxy)
+    rig = Rig(server, proxy, await proxy.open())
     tasks = [asyncio.create_task(rig.publisher.run()), asyncio.create_task(rig.listener.run())]
     try:
         await rig.start()
@@ -140,7 +149,7 @@ async def rig(start_redis_server: Callable[..., RedisServer]) -> AsyncIterator[R
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        door.close()
+        await proxy.close()
 
 
 async def test_batches_reach_whoever_holds_their_channels_once_and_in_order(rig: Rig) -> None:

@@ -15,7 +15,7 @@ def make_live(*held: str) -> Reconcile:
     reconcile.connected()
     reconcile.set_wanted(held, 0.0)
     for channel in reconcile.plan(0.0).subscribe:
-        reconcile.confirmed(channel)
+        reconcile.confirmed(channel, 0.0)
     return reconcile
 
 
@@ -25,7 +25,7 @@ def test_what_is_wanted_is_asked_for_once_and_held_with_its_ack() -> None:
     assert reconcile.plan(1.0) == Plan(["T.AAPL", "T.MSFT"], [])
     assert reconcile.plan(1.1) == NOTHING
     assert not reconcile.is_held("T.AAPL")
-    reconcile.confirmed("T.AAPL")
+    reconcile.confirmed("T.AAPL", 0.0)
     assert reconcile.held == {"T.AAPL"}
     assert reconcile.is_held("T.AAPL")
     assert not reconcile.is_held("T.MSFT")
@@ -55,7 +55,7 @@ def test_silence_counts_as_acceptance_after_confirm_s() -> None:
 
 def test_an_ack_of_what_was_not_asked_for_changes_nothing() -> None:
     reconcile = make_live("T.AAPL")
-    reconcile.confirmed("T.TSLA")
+    reconcile.confirmed("T.TSLA", 0.0)
     assert reconcile.held == {"T.AAPL"}
     assert reconcile.plan(1.0) == NOTHING
 
@@ -110,7 +110,7 @@ def test_the_whole_of_demand_heals_lost_edges() -> None:
     reconcile = make_live("T.AAPL", "T.MSFT")
     reconcile.set_wanted(["T.MSFT", "T.TSLA"], 1.0)
     assert reconcile.plan(1.0) == Plan(["T.TSLA"], [])
-    reconcile.confirmed("T.TSLA")
+    reconcile.confirmed("T.TSLA", 0.0)
     assert reconcile.plan(1.0 + LINGER_S) == Plan([], ["T.AAPL"])
 
 
@@ -128,7 +128,7 @@ def test_a_wildcard_takes_over_only_after_its_ack() -> None:
     reconcile.update_wanted(["T.*"], [], 1.0)
     assert reconcile.plan(1.0) == Plan(["T.*"], [])
     assert reconcile.plan(1.5) == NOTHING
-    reconcile.confirmed("T.*")
+    reconcile.confirmed("T.*", 0.0)
     assert reconcile.plan(1.6) == Plan([], ["T.AAPL", "T.MSFT"])
     assert reconcile.held == {"T.*", "Q.AAPL"}
     assert reconcile.is_held("T.AAPL")
@@ -146,9 +146,9 @@ def test_a_wildcard_that_goes_is_replaced_before_it_is_dropped() -> None:
     reconcile.update_wanted([], ["T.*"], 1.0)
     assert reconcile.plan(1.0 + LINGER_S - 0.1) == NOTHING
     assert reconcile.plan(1.0 + LINGER_S) == Plan(["T.AAPL", "T.MSFT"], [])
-    reconcile.confirmed("T.AAPL")
+    reconcile.confirmed("T.AAPL", 0.0)
     assert reconcile.plan(1.1 + LINGER_S) == NOTHING
-    reconcile.confirmed("T.MSFT")
+    reconcile.confirmed("T.MSFT", 0.0)
     assert reconcile.plan(1.2 + LINGER_S) == Plan([], ["T.*"])
     assert reconcile.held == {"T.AAPL", "T.MSFT", "Q.AAPL"}
 
@@ -159,9 +159,9 @@ def test_a_single_channel_that_was_acked_late_is_dropped_beside_its_wildcard() -
     reconcile.plan(0.0)
     reconcile.set_wanted(["T.AAPL", "T.*"], 0.1)
     assert reconcile.plan(0.1) == Plan(["T.*"], [])
-    reconcile.confirmed("T.*")
+    reconcile.confirmed("T.*", 0.0)
     assert reconcile.plan(0.2) == NOTHING
-    reconcile.confirmed("T.AAPL")
+    reconcile.confirmed("T.AAPL", 0.0)
     assert reconcile.plan(0.3) == Plan([], ["T.AAPL"])
 
 
@@ -171,9 +171,9 @@ def test_a_star_is_every_event_type_of_the_feed() -> None:
     wildcards = sorted(f"{event_type}.*" for event_type in EVENT_TYPES["stocks"])
     assert reconcile.wanted_types == set(EVENT_TYPES["stocks"])
     assert reconcile.plan(1.0) == Plan(wildcards, [])
-    reconcile.confirmed("Q.*")
+    reconcile.confirmed("Q.*", 0.0)
     assert reconcile.plan(1.1) == NOTHING
-    reconcile.confirmed("T.*")
+    reconcile.confirmed("T.*", 0.0)
     assert reconcile.plan(1.2) == Plan([], ["T.AAPL"])
     reconcile.update_wanted([], ["*"], 10.0)
     assert reconcile.plan(10.0 + LINGER_S).subscribe == ["T.AAPL"]
@@ -204,7 +204,7 @@ def test_a_drop_forgets_what_was_held_and_the_next_connection_asks_for_all_of_it
     assert reconcile.held == set()
     assert not reconcile.is_held("T.AAPL")
     assert reconcile.plan(1.1) == NOTHING
-    reconcile.confirmed("T.AAPL")
+    reconcile.confirmed("T.AAPL", 0.0)
     assert reconcile.held == set()
     reconcile.connected()
     assert reconcile.plan(2.0) == Plan(["Q.*", "T.AAPL", "T.MSFT"], [])
@@ -268,7 +268,7 @@ def test_in_any_history_upstream_holds_what_we_believe_and_ends_with_the_cover_o
             reconcile.update_wanted([], [argument], now_s)
         elif kind == "ack":
             for channel in upstream:
-                reconcile.confirmed(channel)
+                reconcile.confirmed(channel, 0.0)
         elif kind == "wait":
             now_s += float(argument)
         else:

@@ -1,0 +1,80 @@
+"""A redis-server of a test's own, and what the pipeline keeps in it, read as `redis-cli` shows it."""
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.integration.conftest import RedisServer
+
+
+class RedisState(NamedTuple):
+    """Where the server is, and a connection to look with."""
+
+    url: str
+    client: "Redis"
+
+    async def get_refcount(self) -> dict[str, int]:
+        """THE refcount."""
+        counts = await self.get_hash("polygon:{stocks}:refcount")
+        return {channel: int(count) for channel, count in counts.items()}
+
+    async def get_upstream(self) -> dict[str, str]:
+        """What ingest says of upstream."""
+        return await self.get_hash("polygon:{stocks}:upstream")
+
+    async def get_leases(self) -> list[dict[str, str]]:
+        """The lease of each living gateway that has left statistics there."""
+        pattern = "polygon:{stocks}:gateway:*"
+        keys = [key.decode() async for key in self.client.scan_iter(pattern, _type="hash")]
+        return [lease for key in sorted(keys) if "pid" in (lease := await self.get_hash(key))]
+
+    async def get_hash(self, name: str) -> dict[str, str]:
+        """A hash as texts."""
+        fields: Any = await self.client.hgetall(name)
+        return {field.decode(): value.decode() for field, value in fields.items()}
+
+    async def read_all(self) -> str:
+        """Every key with all that it holds, for who looks for what must not be there."""
+        parts: list[Any] = []
+        async for key in self.client.scan_iter("*", count=1000):
+            kind: Any = await self.client.type(key)
+            read: Any = {
+                b"hash": self.client.hgetall,
+                b"set": self.client.smembers,
+                b"string": self.client.get,
+                b"stream": self.client.xrange,
+            }[kind]
+            parts += [key, await read(key)]
+        return repr(parts)
+
+
+def find_redis_program() -> str:
+    """The server's path; without one the test is skipped, or fails where CI says that there must be one."""
+    if found := shutil.which("redis-server"):
+        return found
+    if os.environ.get("POLYGON_PROXY_REQUIRE_REDIS"):
+        pytest.fail("redis-server is not on PATH, and POLYGON_PROXY_REQUIRE_REDIS is set")
+    pytest.skip("redis-server is not on PATH: NOTHING THAT NEEDS A REAL REDIS WAS TESTED (apt install redis-server)")
+
+
+def find_free_port() -> int:
+    """A port that nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running_redis(*, password: str = "") -> AsyncIterator[RedisState]:
+    """A server that answers, and is gone afterwards."""
+    find_redis_program()
+    with RedisServer(*(("--requirepass", password) if password else ())) as server:
+        url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{server.port}/0"
+        async with Redis.from_url(url, socket_timeout=5) as client:
+            yield RedisState(url, client)
