@@ -48,7 +48,6 @@ class Publisher:
         self._unanswered: deque[Encoded] = deque()
         self._answers = 0  # to the oldest unanswered batch
         self._bytes = 0
-        self._last_mark: Mark | None = None
         self.lost_batches = 0
         self.lost_events = 0
         self.refusals = 0
@@ -57,9 +56,7 @@ class Publisher:
 
     def publish(self, batch: Encoded) -> None:
         """Send a batch, or keep it until Redis is back."""
-        self._unanswered.append(batch)
-        self._bytes += len(batch.data)
-        self._last_mark = batch.mark
+        self._keep(batch)
         while self._bytes > BUFFER_BYTES and len(self._unanswered) > 1:
             self._lose_oldest()
         if self._socket is not None and self._socket.transport is not None:
@@ -78,11 +75,11 @@ class Publisher:
             self._socket = None
 
     def heartbeat(self, mark: Mark) -> None:
-        """Repeat a mark, so that gateways can tell silence from a dead bus; not kept, its answer not awaited."""
+        """Repeat a mark, so that gateways can tell silence from a dead bus; pointless while batches are unanswered."""
         if self._socket is not None and self._socket.transport is not None and not self._unanswered:
-            self._unanswered.append(Encoded(data := encode_mark_command(self._names, mark), 1, mark._replace(events=0)))
-            self._bytes += len(data)
-            self._socket.transport.write(data)
+            beat = self._make_heartbeat(mark)
+            self._keep(beat)
+            self._socket.transport.write(beat.data)
 
     def answered(self, count: int) -> None:
         """Redis answered `count` more commands."""
@@ -119,10 +116,22 @@ class Publisher:
         self._answers = 0
         self._socket = socket
         self.reconnects += 1
+        if self._unanswered:
+            # Redis may have published a part of the first one: a mark before it makes gateways forget that part.
+            first = self._unanswered[0].mark
+            self._keep(self._make_heartbeat(first._replace(sequence=first.sequence - 1)), at_front=True)
         if socket.transport is not None:
             socket.transport.writelines([batch.data for batch in self._unanswered])
         self.on_connected()
         _log.info("bus: connected, %d batches sent again", len(self._unanswered))
+
+    def _make_heartbeat(self, mark: Mark) -> Encoded:
+        mark = mark._replace(events=0)
+        return Encoded(encode_mark_command(self._names, mark), 1, mark)
+
+    def _keep(self, batch: Encoded, *, at_front: bool = False) -> None:
+        (self._unanswered.appendleft if at_front else self._unanswered.append)(batch)
+        self._bytes += len(batch.data)
 
     async def _until_lost(self) -> None:
         socket = self._socket
