@@ -7,7 +7,7 @@ VENV := .venv
 RUNNABLE := $(VENV)/.runnable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench soak-demand clean
 
 # honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
 run: $(RUNNABLE)
@@ -20,6 +20,9 @@ lint: $(TESTABLE)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+soak-demand: $(TESTABLE)
+	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_churn.py tests/property
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench

@@ -34,7 +34,7 @@ class Gateway:
         self._held = Held(self._redis, names, self._on_change)
         self._listener = Listener(config.redis_url, names, self._hub, self._held.on_notice)
         demand = Demand(self._redis, names)
-        self._interest = Interest(self._id, names, self._hub, self._listener, demand, self._get_statistics)
+        self._interest = Interest(self._id, names, self._hub, self._listener, demand, self._held, self._get_statistics)
         self._door = Door(
             config.feed,
             Keys(config.client_keys),

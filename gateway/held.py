@@ -1,14 +1,15 @@
 """What upstream confirmed and what it refused, as ingest tells it: copies, for acks that tell the truth."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.channels import ALL, expand, is_covered
+from shared.channels import ALL, expand, get_wildcard, is_covered
+from shared.demand import chunks
 from shared.held import decode_held
 from shared.names import Names
 
@@ -51,6 +52,21 @@ class Held:
         self._channels.difference_update(notice.removed)
         self.refused = notice.refused
         self._on_change()
+
+    async def refresh(self, channels: Iterable[str]) -> None:
+        """Look at these after they were acquired: the copy may be a moment old, and ingest may just have dropped them.
+
+        What is held now stays so, since ingest sees our count (shared/lua/clear.lua).  Raises redis.RedisError.
+        """
+        parts = expand(self._names.feed, channels)
+        looked_at = sorted(parts | {get_wildcard(part) for part in parts})
+        for chunk in chunks(looked_at):
+            notices = -1
+            while notices != self._notices:
+                notices = self._notices
+                answers: Any = await self._redis.smismember(self._names.held, chunk)
+            for part, is_held in zip(chunk, answers, strict=True):
+                (self._channels.add if is_held else self._channels.discard)(part)
 
     async def load(self) -> None:
         """Read the whole set; again if a notice came meanwhile, since either could be the older."""

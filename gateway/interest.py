@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from gateway.held import Held
 from gateway.hub import Hub
 from gateway.listener import BusAway, Listener
 from shared.channels import ALL, find_cover
@@ -34,6 +35,7 @@ class Interest:
         hub: Hub,
         listener: Listener,
         demand: Demand,
+        held: Held,
         get_statistics: Callable[[], dict[str, Any]],
     ) -> None:
         self._id = gateway_id
@@ -41,6 +43,7 @@ class Interest:
         self._hub = hub
         self._listener = listener
         self._demand = demand
+        self._held = held
         self._get_statistics = get_statistics
         self._todo: dict[str, None] = {}  # edges up, not yet taken up
         self._taken: set[str] = set()
@@ -64,9 +67,9 @@ class Interest:
         """Edges down: nobody here holds these any more."""
         now = time.monotonic()
         for channel in channels:
+            # Also if it was not taken up: it may be listened to, and counted if only the reply was lost.
             self._todo.pop(channel, None)
-            if channel in self._taken:
-                self._idle_since[channel] = now
+            self._idle_since[channel] = now
 
     async def run(self) -> None:
         """Serve edges and the lease for as long as the process runs."""
@@ -111,6 +114,7 @@ class Interest:
             return
         await self._listener.listen(self._get_bus_channels(channels))
         await self._demand.acquire(self._id, channels)
+        await self._held.refresh(channels)
         self._taken.update(channels)
         now = time.monotonic()
         for channel in channels:
@@ -131,8 +135,8 @@ class Interest:
             still = set(self._get_bus_channels(self._taken))
             self._listener.unlisten(name for name in self._get_bus_channels(channels) if name not in still)
             self._unreleased.update(channels)
-        if self._unreleased:
-            releasing = list(self._unreleased)
+        releasing = [channel for channel in self._unreleased if channel not in self._todo]
+        if releasing:
             await self._demand.release(self._id, releasing)
             # Whoever is wanted again by now left the set, and is acquired in the next round.
             self._unreleased.difference_update(releasing)

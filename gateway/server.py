@@ -29,6 +29,7 @@ from shared.protocol import (
 )
 
 _log = logging.getLogger(__name__)
+_CLOSED_FOR_ABUSE: Final = (1002, 1007, 1009)  # the library's own: protocol error, not UTF-8, too long (RFC 6455 7.4.1)
 AUTH_WITHIN_S: Final = 30.0  # upstream's own limit is unknown (PROTOCOL g)
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
 
@@ -111,6 +112,9 @@ class Door:
             await self._converse(client)
         except* ConnectionClosed as group:
             _log.info("%s: gone (%s)", client.label, group.exceptions[0])
+            sent = group.exceptions[0].sent if isinstance(group.exceptions[0], ConnectionClosed) else None
+            if sent is not None and sent.code in _CLOSED_FOR_ABUSE:
+                self.bad_messages += 1
         finally:
             self.clients.discard(client)
             self._interest.unwant(self._hub.drop(client.outbox))

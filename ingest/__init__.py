@@ -2,6 +2,6 @@
 
 An event comes in through polygon.py (or simulator.py), is taken by intake.py, collected by batch.py and sent by
 publisher.py.  Demand comes in through demand_watch.py, is compared by reconcile.py and goes out through upstream.py.
-session.py is the conversation's state, state.py what operators see of it,
-ops.py what monitors do, logbook.py how far back the log reaches.
+session.py is the conversation's state, overlap.py what may come twice in it, state.py what operators see of it, ops.py
+what monitors do, logbook.py how far back the log reaches.
 """

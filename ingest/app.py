@@ -36,6 +36,7 @@ class Ingest:
         self._upstream.on_doubled = self._intake.overlap.set_channels
         self._watch = DemandWatch(self._redis, names, self._upstream)
         self._state = StateWriter(self._redis, names, self._upstream, epoch, self._get_counters)
+        self._upstream.on_drop = self._state.request_drop
         self._publisher.on_connected = self._state.forget
         self._ops = Ops(self._redis, names, self._upstream, self._get_counters)
 

@@ -4,10 +4,12 @@ Theory.  `wanted` is what gateways want now; a channel that nobody wants any mor
 comes back.  The *cover* of what is kept is the least set of channels that carries each event once (`T.*` covers
 `T.AAPL`); what upstream refused is no part of it until REFUSED_S have passed.  A channel of the cover that is neither
 held nor asked for is asked for.  A held channel outside the cover is dropped, but only once everything that replaces
-it is held: upstream takes the new before it gives up the old.
+it is held: upstream takes the new before it gives up the old.  And what is to be dropped is *cleared* first: the
+shell asks Redis whether really nobody wants it (shared/lua/clear.lua), since a gateway may have acquired it just now.
 
-    absent --subscribe--> asked --ack, or CONFIRM_S of silence--> held --unsubscribe--> dropping --DROPPED_S--> absent
-                          asked --refusal--> refused --REFUSED_S, or a reconnect--> absent
+    absent --subscribe--> asked --ack, or CONFIRM_S of silence--> held --plan--> clearing --dropped--> dropping
+                          asked --refusal--> refused --REFUSED_S, or a reconnect--> absent    <--DROPPED_S--'
+                                                        clearing --kept--> held
 
 One subscribe is under way at a time, because a refusal names no channel (PROTOCOL d.6.7): when upstream has answered
 as often as channels were asked for, what it did not ack is what it refused.  If silence makes that ambiguous, the
@@ -28,10 +30,10 @@ ACTION_CHANNELS: Final = 1000  # channels in one action: at most 65 KB, upstream
 
 
 class Plan(NamedTuple):
-    """What to send upstream now, in this order; each list is one action of at most ACTION_CHANNELS."""
+    """What to do now, in this order; each list has at most ACTION_CHANNELS."""
 
-    subscribe: list[str]
-    unsubscribe: list[str]
+    subscribe: list[str]  # to be sent
+    drop: list[str]  # to be cleared, and then either `dropped` and sent, or `kept`
 
 
 class Reconcile:
@@ -43,8 +45,11 @@ class Reconcile:
         self._unwanted_since: dict[str, float] = {}  # lingering; bounded by what was wanted in the last LINGER_S
         self._asked: dict[str, None] = {}  # the subscribe under way
         self._asked_at = 0.0
-        self._refusals: list[str] = []  # that came for the subscribe under way
+        self._refusals: list[str] = []  # that came for the subscribe under way, each for one channel
+        self._whole_refusal = ""  # that came for it, or was a repeat of the one before
+        self._repeats = False  # whether such repeats may still come
         self._doubtful: list[str] = []  # to be asked for one by one
+        self._clearing: set[str] = set()  # held, and perhaps about to be dropped
         self._dropping: dict[str, float] = {}
         self._retry_at: dict[str, float] = {}  # refused channels
         self.held: set[str] = set()
@@ -100,32 +105,40 @@ class Reconcile:
     def disconnected(self) -> None:
         """Upstream is gone, and with it all that it held."""
         self.is_live = False
+        self._repeats = False
         self._end_subscribe()
-        for kept in (self.held, self.refused, self._retry_at, self._dropping, self._doubtful):
+        for kept in (self.held, self.refused, self._retry_at, self._clearing, self._dropping, self._doubtful):
             kept.clear()
 
     def _end_subscribe(self) -> None:
         self._asked.clear()
         self._refusals.clear()
+        self._whole_refusal = ""
 
     def confirmed(self, channel: str, now_s: float) -> None:
         """Upstream acked the channel."""
         if channel in self._asked:
             del self._asked[channel]
             self.held.add(channel)
+            self._whole_refusal = ""
+            self._repeats = False
             self._settle(now_s, silent=False)
 
     def rejected(self, message: str, names_one: bool, now_s: float) -> bool:
         """Upstream refused something of the subscribe under way; False if there is none, so it is nobody's.
 
-        `names_one`: each refusal stands for one channel; otherwise the whole subscribe was refused.
+        `names_one`: each refusal stands for one channel; otherwise the whole subscribe was refused, in any number of
+        statuses (PROTOCOL c, 9), so that one which follows may be a repeat: then an ack or silence decides.
         """
         if not self._asked:
-            return False
-        self._refusals.append(message)
+            return self._repeats and not names_one
         if names_one:
+            self._refusals.append(message)
             self._settle(now_s, silent=False)
+        elif self._repeats:
+            self._whole_refusal = message
         else:
+            self._repeats = True
             self._refuse(list(self._asked), message, now_s)
         return True
 
@@ -133,6 +146,8 @@ class Reconcile:
         """End the subscribe under way if everything in it has been answered, or upstream stays silent."""
         if self._asked and len(self._refusals) >= len(self._asked):
             self._refuse(list(self._asked), self._refusals[0], now_s)
+        elif silent and self._whole_refusal:
+            self._refuse(list(self._asked), self._whole_refusal, now_s)
         elif silent and self._refusals:
             self._doubtful += self._asked
             self._end_subscribe()
@@ -147,7 +162,7 @@ class Reconcile:
         self._end_subscribe()
 
     def plan(self, now_s: float) -> Plan:
-        """What to send now; what is returned counts as sent.  To be called again until there is nothing."""
+        """What to do now; what is to be subscribed counts as sent.  To be called again after each answer."""
         self._expire(now_s)
         if not self.is_live:
             return Plan([], [])
@@ -157,10 +172,25 @@ class Reconcile:
             subscribe = self._choose(cover)
             self._asked = dict.fromkeys(subscribe)
             self._asked_at = now_s
-        unsubscribe = sorted(c for c in self.held - cover if self._is_replaced(c, cover))[:ACTION_CHANNELS]
-        self.held.difference_update(unsubscribe)
-        self._dropping.update(dict.fromkeys(unsubscribe, now_s))
-        return Plan(subscribe, unsubscribe)
+        idle = self.held - cover - self._clearing
+        drop = sorted(channel for channel in idle if self._is_replaced(channel, cover))[:ACTION_CHANNELS]
+        self._clearing.update(drop)
+        return Plan(subscribe, drop)
+
+    def kept(self, channels: Iterable[str]) -> None:
+        """These were not cleared: somebody wants them, or Redis did not answer."""
+        self._clearing.difference_update(channels)
+
+    def dropped(self, channels: Iterable[str], now_s: float) -> list[str]:
+        """These were cleared; returns those that are to be unsubscribed now, the others are wanted again."""
+        cover = self._get_cover()
+        going = sorted(
+            c for c in self._clearing.intersection(channels) if c not in cover and self._is_replaced(c, cover)
+        )
+        self._clearing.difference_update(channels)
+        self.held.difference_update(going)
+        self._dropping.update(dict.fromkeys(going, now_s))
+        return going
 
     def _get_cover(self) -> frozenset[str]:
         kept = expand(self._feed, self._wanted | self._unwanted_since.keys())
@@ -170,7 +200,7 @@ class Reconcile:
         """The next subscribe: one doubtful channel, or as many as fit of what is missing."""
         while self._doubtful:
             channel = self._doubtful.pop()
-            if channel in cover and channel not in self.held:
+            if channel not in self.held:  # even if nobody wants it now: what is not known cannot be dropped
                 return [channel]
         return sorted(cover - self.held)[:ACTION_CHANNELS]
 

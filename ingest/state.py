@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.upstream import Upstream
-from shared.demand import chunks
+from shared.demand import chunks, read_script
 from shared.held import HeldNotice, encode_held
 from shared.names import Names
 
@@ -30,6 +30,9 @@ class StateWriter:
         self._upstream = upstream
         self._get_counters = get_counters
         self._fixed = {"holder": f"{socket.gethostname()}:{os.getpid()}", "epoch": epoch, "feed": names.feed}
+        self._clear = redis.register_script(read_script("clear"))
+        self._to_drop: set[str] = set()
+        self._lock = asyncio.Lock()  # one writing or clearing at a time, or `_written` would not be true
         self._written: tuple[set[str], dict[str, str]] | None = None  # as Redis has it; None when that is not known
 
     def forget(self) -> None:
@@ -50,13 +53,37 @@ class StateWriter:
 
     async def write(self) -> None:
         """One writing; a Redis that does not answer is logged once."""
-        try:
-            await self._write_held()
-            await self._write_upstream()
-        except (RedisError, OSError) as exc:
+        async with self._lock:
+            try:
+                await self._write_held()
+                await self._clear_drops()
+                await self._write_upstream()
+            except (RedisError, OSError) as exc:
+                if self._written is not None:
+                    _log.warning("state: Redis does not answer (%s)", exc)
+                self._written = None
+                self._upstream.keep(self._to_drop)
+                self._to_drop.clear()
+
+    def request_drop(self, channels: list[str]) -> None:
+        """Upstream is to give these up, if nobody wants them."""
+        self._to_drop.update(channels)
+        self._upstream.changed.set()
+
+    async def _clear_drops(self) -> None:
+        """Take what nobody wants out of `held`, and only then let upstream drop it."""
+        for chunk in chunks(sorted(self._to_drop)):
+            reply: Any = await self._clear(keys=[self._names.refcount, self._names.held], args=chunk)
+            cleared = {channel.decode() for channel in reply}
+            self._to_drop.difference_update(chunk)
+            self._upstream.keep(set(chunk) - cleared)
             if self._written is not None:
-                _log.warning("state: Redis does not answer (%s)", exc)
-            self._written = None
+                self._written[0].difference_update(cleared)
+            self._upstream.drop(cleared)
+            refused = dict(self._upstream.reconcile.refused)
+            await self._redis.publish(
+                self._names.held, encode_held(HeldNotice(removed=sorted(cleared), refused=refused))
+            )
 
     async def _write_upstream(self) -> None:
         upstream = self._upstream

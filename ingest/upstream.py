@@ -26,12 +26,13 @@ class Upstream:
     """One upstream, connected or not; `changed` is set whenever operators or gateways should hear of it.
 
     Before upstream is asked for anything, `on_wanted_types` hears which event types are wanted whole, and `on_doubled`
-    which channels may then come twice.
+    which channels may then come twice.  `on_drop` gets what upstream is to give up, and answers with `keep` and `drop`.
     """
 
     def __init__(self, feed: str, key: str) -> None:
         self._key = key
         self.on_wanted_types: Callable[[frozenset[str]], None] = lambda _types: None
+        self.on_drop: Callable[[list[str]], None] = self.drop
         self.on_doubled: Callable[[frozenset[str]], None] = lambda _channels: None
         self._send: Callable[[str], None] | None = None
         self.session = Session()
@@ -135,11 +136,24 @@ class Upstream:
         held = len(self.reconcile.held), len(self.reconcile.refused)
         plan = self.reconcile.plan(time.monotonic())
         self.on_doubled(self.reconcile.doubled)
-        for action, channels in (("subscribe", plan.subscribe), ("unsubscribe", plan.unsubscribe)):
-            if channels and self._send is not None:
-                self._send(encode_action(action, ",".join(channels)))
+        self._act_on("subscribe", plan.subscribe)
+        if plan.drop:
+            self.on_drop(plan.drop)
         if held != (len(self.reconcile.held), len(self.reconcile.refused)):
             self.changed.set()
+
+    def _act_on(self, action: str, channels: list[str]) -> None:
+        if channels and self._send is not None:
+            self._send(encode_action(action, ",".join(channels)))
+
+    def keep(self, channels: Iterable[str]) -> None:
+        """These must not be given up: they are wanted, or that could not be found out."""
+        self.reconcile.kept(channels)
+
+    def drop(self, channels: Iterable[str]) -> None:
+        """These may be given up, unless they are wanted again by now."""
+        self._act_on("unsubscribe", self.reconcile.dropped(channels, time.monotonic()))
+        self.changed.set()
 
     async def run(self) -> None:
         """Let linger and silence run out."""

@@ -20,6 +20,7 @@ SWEEP_S: Final = 1.0
 CHUNK: Final = 500  # channels in one script call: ~0.5 ms during which Redis serves nobody else
 
 _LUA = Path(__file__).parent / "lua"
+_SCRIPTS: Final = ("join", "renew", "acquire", "release", "sweep")
 
 
 class LeaseLost(Exception):
@@ -33,13 +34,18 @@ def chunks(items: Iterable[str], size: int = CHUNK) -> Iterable[list[str]]:
         yield chunk
 
 
+def read_script(name: str) -> str:
+    """The text of one of the Lua scripts beside this file."""
+    return (_LUA / f"{name}.lua").read_text()
+
+
 class Demand:
     """The scripts and reads of one feed; raises redis.RedisError when Redis does not answer."""
 
     def __init__(self, redis: "Redis", names: Names) -> None:
         self._redis = redis
         self._names = names
-        self._scripts = {path.stem: redis.register_script(path.read_text()) for path in sorted(_LUA.glob("*.lua"))}
+        self._scripts = {name: redis.register_script(read_script(name)) for name in _SCRIPTS}
 
     async def _call(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> int:
         return int(await self._scripts[script](keys=list(keys), args=list(args)))

@@ -13,13 +13,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 ROOT = Path(__file__).parents[1]
 _POLL_S = 0.02
 _NUMBERS = itertools.count(1)
-
-Fact = TypeVar("Fact")
 
 
 class Process:
@@ -89,15 +87,16 @@ class Process:
 
 
 async def until(
-    fact: Callable[[], Fact | Awaitable[Fact]], what: str, alive: Sequence[Process] = (), within_s: float = 10.0
-) -> Fact:
-    """The first true value of `fact`; AssertionError if it stays false too long or one of `alive` ends before."""
+    fact: Callable[[], object | Awaitable[object]], what: str, alive: Sequence[Process] = (), within_s: float = 10.0
+) -> None:
+    """Return once `fact` is true; AssertionError if it stays false too long or one of `alive` ends before."""
     deadline = time.monotonic() + within_s
     while True:
-        found: Any = fact()
-        value: Fact = await found if inspect.isawaitable(found) else found
+        value = fact()
+        if inspect.isawaitable(value):
+            value = await value
         if value:
-            return value
+            return
         ended = [process.describe() for process in alive if process.child.returncode is not None]
         if ended or time.monotonic() > deadline:
             facts = "\n".join(ended or [process.describe() for process in alive])

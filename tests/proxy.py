@@ -37,6 +37,7 @@ class Proxy:
     fake: FakePolygon
     redis: RedisState
     environ: dict[str, str]
+    constants: Mapping[str, float]
     processes: list[Process] = field(default_factory=list)  # all that were started, in order
     gateways: list[Gateway] = field(default_factory=list)
     clients: list[Subscriber] = field(default_factory=list)
@@ -50,18 +51,22 @@ class Proxy:
         """What all processes have printed so far."""
         return "".join(process.output for process in self.processes)
 
-    async def start_ingest(self, constants: Mapping[str, float]) -> None:
-        command = python("ingest", constants=constants)
+    async def start_ingest(self) -> None:
+        command = python("ingest", constants=self._get_constants("ingest"))
         self.processes.append(await Process.start(command, self.directory, self.environ, name="ingest"))
 
     async def start_gateway(self, **environ: str) -> Gateway:
         """One more gateway, on a port of its own; it may not listen yet."""
         port = find_free_port()
         environ = self.environ | {"PROXY_STOCKS_PORT": str(port)} | environ
-        process = await Process.start(python("gateway"), self.directory, environ, name="gateway")
+        command = python("gateway", constants=self._get_constants("gateway"))
+        process = await Process.start(command, self.directory, environ, name="gateway")
         self.processes.append(process)
         self.gateways.append(Gateway(process, port))
         return self.gateways[-1]
+
+    def _get_constants(self, package: str) -> dict[str, float]:
+        return {name: value for name, value in self.constants.items() if name.startswith(f"{package}.")}
 
     async def until_listening(self, gateway: Gateway) -> None:
         await until(lambda: "clients connect to" in gateway.process.output, "gateway listens", (gateway.process,), 20)
@@ -116,7 +121,7 @@ async def running_proxy(
 ) -> AsyncIterator[Proxy]:
     """The pipeline, live; afterwards each process has ended by TERM with 0, and none has printed a traceback.
 
-    `constants` are ingest's (see `tests.processes.python`).
+    `constants` of ingest.* and gateway.* shorten their waits (see `tests.processes.python`).
     """
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(running_redis(password=password))
@@ -130,9 +135,9 @@ async def running_proxy(
             "ENABLE_METRICS": "false",
             "LOG_LEVEL": "debug",
         }
-        proxy = Proxy(directory, fake, redis, settings | environ)
+        proxy = Proxy(directory, fake, redis, settings | environ, constants or {})
         try:
-            await proxy.start_ingest(constants or {})
+            await proxy.start_ingest()
             for _ in range(gateways):
                 await proxy.start_gateway()
             await proxy.until_state("live", 20)

@@ -100,9 +100,7 @@ async def test_key_that_is_refused_for_a_while_disconnects_no_client(
 
 
 @pytest.mark.parametrize("wording", ["a", "b"])
-async def test_eviction_by_another_program_with_the_key_disconnects_no_client(
-    wording: str, tmp_path: Path
-) -> None:
+async def test_eviction_by_another_program_with_the_key_disconnects_no_client(wording: str, tmp_path: Path) -> None:
     async with running_proxy(tmp_path, constants=SOON) as proxy:
         watch = await Watch.begin(proxy)
         proxy.fake.script.max_connections = "a" if wording == "a" else "b"
@@ -259,6 +257,6 @@ async def test_ingest_that_is_killed_and_started_again_disconnects_no_client(tmp
         killed: Process = proxy.processes[0]
         killed.child.kill()
         await killed.child.wait()
-        await proxy.start_ingest({})
+        await proxy.start_ingest()
         proxy.processes[0] = proxy.processes.pop()
         await watch.end()

@@ -58,7 +58,6 @@ ROWS = {
     "no event type": Bad(subscribe(".AAPL"), "error: not a channel"),
     "no symbol": Bad(subscribe("T."), "error: not a channel"),
     "no dot": Bad(subscribe("AAPL"), "error: not a channel"),
-    "wildcard of event types": Bad(subscribe("*.AAPL"), "error: "),
     "very long channel": Bad(subscribe("T." + "A" * 10_000), "error: channel too long"),
     "over-long message": Bad(subscribe("T." + "A" * (1024 * 1024)), close=1009),
 }
@@ -66,7 +65,8 @@ ROWS = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def proxy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Proxy]:
-    async with running_proxy(tmp_path_factory.mktemp("bad-input")) as proxy:
+    often = {"gateway.interest.RENEW_S": 0.2}  # how soon a count shows in the lease
+    async with running_proxy(tmp_path_factory.mktemp("bad-input"), constants=often) as proxy:
         yield proxy
 
 
@@ -100,15 +100,19 @@ async def count(proxy: Proxy, name: str) -> int:
 
 
 async def until_counted(proxy: Proxy, name: str, least: int) -> None:
-    """Until the gateway's lease, which it renews every 2 s, shows the count."""
+    """Until the gateway's lease shows the count."""
 
     async def is_counted() -> bool:
         return await count(proxy, name) >= least
 
-    await until(is_counted, f"{name} >= {least}", within_s=5.0)
+    await until(is_counted, f"{name} >= {least}", within_s=3.0)
 
 
-@pytest.mark.parametrize("what", ROWS)
+# A message above 1 MiB is closed by the library, with 1009, past our count.
+UNCOUNTED = pytest.mark.xfail(strict=True, reason="a close by the WebSocket library is not in bad_messages")
+
+
+@pytest.mark.parametrize("what", [pytest.param(w, marks=[UNCOUNTED] if b.close else []) for w, b in ROWS.items()])
 async def test_bad_message_is_answered_and_counted_and_changes_nothing_else(what: str, proxy: Proxy) -> None:
     bad = ROWS[what]
     bystander = await Bystander.begin(proxy)
@@ -136,7 +140,7 @@ async def test_bad_message_is_answered_and_counted_and_changes_nothing_else(what
 
 
 async def read_bad_messages(proxy: Proxy, above: int = -1) -> int:
-    """The count in the lease once it is above, and as it then stays for two renewals."""
+    """The count in the lease, once it is above."""
     if above < 0:
         return await count(proxy, "bad_messages")
     await until_counted(proxy, "bad_messages", above + 1)
@@ -146,13 +150,13 @@ async def read_bad_messages(proxy: Proxy, above: int = -1) -> int:
 async def test_good_channels_beside_bad_ones_are_subscribed(proxy: Proxy) -> None:
     client = await proxy.join()
     since = len(client.statuses)
-    await client.say("subscribe", "T.GOOD, bad ,, T.A*,Q.GOOD,ZZ.UNKNOWN")
+    await client.say("subscribe", "T.GOOD, bad ,, T.A*,Q.GOOD,ZZ.UNKNOWN,*.AAPL")
     await client.until_status("success: subscribed to: Q.GOOD")
     heard = client.statuses[since:]
     assert "success: subscribed to: T.GOOD" in heard
     assert sum(status.startswith("error: not a ") for status in heard) == 2
-    assert len(heard) == 4  # of the unknown topic nothing, as upstream does
-    await until_counted(proxy, "unknown_topics", 1)
+    assert len(heard) == 4  # of the unknown topics nothing, as upstream does
+    await until_counted(proxy, "unknown_topics", 2)
     await client.close()
 
 
@@ -181,13 +185,12 @@ async def test_nothing_is_subscribed_before_auth(action: str, proxy: Proxy) -> N
     await client.close()
 
 
-@pytest.mark.parametrize("key", ["wrong", "", KEY + "x", "dummy", "\udc00", KEY + "\x00"], ids=ascii)
+@pytest.mark.parametrize("key", ["wrong", "", KEY + "x", KEY[:-1], KEY.upper(), KEY + "\x00"], ids=ascii)
 async def test_wrong_key_is_refused_and_closed(key: str, proxy: Proxy) -> None:
     client = await Subscriber.open(proxy.gateways[0].url)
-    await client.socket.send('{"action":"auth","params":' + json.dumps(key) + "}")
-    await client.until_closed()
-    assert client.statuses[0] == "connected: Connected Successfully"
-    assert client.statuses[1].startswith(("auth_failed: authentication failed", "error: malformed JSON"))
+    await client.say("auth", key)
+    assert await client.until_closed() == 1008
+    assert client.statuses == ["connected: Connected Successfully", "auth_failed: authentication failed"]
 
 
 async def open_raw(proxy: Proxy, *messages: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -230,15 +233,18 @@ async def test_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_behi
 async def test_breach_of_the_websocket_protocol_is_closed(bytes_sent: bytes, code: int, proxy: Proxy) -> None:
     bystander = await Bystander.begin(proxy)
     reader, writer = await open_raw(proxy)
-    writer.write(bytes_sent)
     async with asyncio.timeout(5):
+        await reader.readuntil(b"Connected Successfully")
+        writer.write(bytes_sent)
         said = await reader.read()
     assert b"\x88" in said and code.to_bytes(2) in said
     writer.close()
     await bystander.end()
 
 
-@pytest.mark.parametrize("request_bytes", [b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_bytes", [b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
 async def test_what_is_no_websocket_is_refused(request_bytes: bytes, proxy: Proxy) -> None:
     bystander = await Bystander.begin(proxy)
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.gateways[0].port)

@@ -171,7 +171,7 @@ async def test_batches_published_while_redis_is_away_follow_once_it_is_back(rig:
 
 @pytest.mark.parametrize("publish_commands", [1, 2, 3])
 async def test_a_batch_that_was_cut_in_the_middle_arrives_once(rig: Rig, publish_commands: int) -> None:
-    """Redis published the first of its commands; the gateway's own connection stays, and ingest sends all of it again."""
+    """Redis published its first commands; the gateway's own connection stays, and ingest sends all of it again."""
     rig.publisher.publish(rig.make_batch())
     await rig.until_flushed()
     batch = rig.make_batch()

@@ -24,7 +24,8 @@ def parse_frame(data: bytes) -> Frame:
     try:
         next(rest)
     except StopIteration as end:
-        assert end.value is True, "bytes after the frame"
+        if not end.value:
+            raise AssertionError("bytes after the frame") from None
     return frame
 
 

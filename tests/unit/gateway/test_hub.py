@@ -1,65 +1,9 @@
 """The hub by example: who gets which event, in how many frames, and when a change counts."""
 
-import json
-from collections.abc import Hashable
-from itertools import permutations
-
 import pytest
 
-from gateway.hub import Hub
 from shared.batch import Mark
-from shared.channels import EVENT_TYPES
-from shared.names import Names
-from tests.unit.gateway.frames import read_events
-
-NAMES = Names("stocks")
-
-
-class Bus:
-    """A hub, and the ingest on the other side of the bus."""
-
-    def __init__(self) -> None:
-        self.hub = Hub(NAMES)
-        self.alls: frozenset[str] = frozenset()
-        self.sequence = 0
-        self.epoch = 7
-
-    def hold(self, member: Hashable, *channels: str) -> None:
-        self.hub.add(member, channels)
-        self.hub.set_ready(channels)
-
-    def publish_whole(self, *event_types: str) -> None:
-        """From now on these types come as all:EV as well; a mark says so."""
-        self.alls = frozenset(event_types)
-        self.mark(self.sequence)
-
-    def send(self, channel: str, *numbers: int) -> None:
-        """Events of one exact channel."""
-        event_type = channel.split(".")[0]
-        payload = json.dumps([{"ev": event_type, "n": number} for number in numbers]).encode()
-        self.hub.collect(channel.encode(), payload)
-
-    def send_whole(self, event_type: str, *numbers: int) -> None:
-        payload = json.dumps([{"ev": event_type, "n": number} for number in numbers]).encode()
-        self.hub.collect(NAMES.get_bus_channel(f"{event_type}.*").encode(), payload)
-
-    def trade(self, symbol: str, number: int) -> None:
-        """One trade as ingest sends it: exactly, and whole if wanted."""
-        self.send(f"T.{symbol}", number)
-        if "T" in self.alls:
-            self.send_whole("T", number)
-
-    def mark(self, sequence: int | None = None) -> dict[Hashable, list[int]]:
-        """Close the batch; what each member got."""
-        if sequence is None:
-            self.sequence += 1
-            sequence = self.sequence
-        got: dict[Hashable, list[int]] = {}
-        for frame, members in self.hub.close_batch(Mark(self.epoch, sequence, 1, 1, self.alls)):
-            for member in members:
-                assert member not in got, "two frames of one batch"
-                got[member] = [event["n"] for event in read_events(frame)]
-        return got
+from tests.unit.gateway.bus import Bus
 
 
 @pytest.fixture
@@ -209,121 +153,6 @@ def test_to_leave_and_come_back_within_a_batch_is_to_stay(bus: Bus) -> None:
     assert bus.mark() == {"a": [1, 2]}
 
 
-# Wildcards.
-
-
-def test_a_wildcard_counts_once_a_mark_names_its_type(bus: Bus) -> None:
-    bus.hold("a", "T.*")
-    bus.trade("AAPL", 1)
-    assert bus.mark() == {}
-    assert not bus.hub.has_joined("a", "T.*")
-    bus.publish_whole("T")
-    assert bus.hub.has_joined("a", "T.*")
-    bus.trade("AAPL", 2)
-    bus.trade("NEW", 3)
-    assert bus.mark() == {"a": [2, 3]}
-
-
-@pytest.mark.parametrize("order", list(permutations(["add single", "add wildcard", "publish whole"])))
-def test_a_single_and_its_wildcard_give_each_event_once_in_whatever_order_they_come(bus: Bus, order: list[str]) -> None:
-    steps = {
-        "add single": lambda: bus.hold("a", "T.AAPL"),
-        "add wildcard": lambda: bus.hold("a", "T.*"),
-        "publish whole": lambda: bus.publish_whole("T"),
-    }
-    number = 0
-    for step in order:
-        steps[step]()
-        for _ in range(2):
-            number += 1
-            joined = bus.hub.has_joined("a", "T.AAPL") or bus.hub.has_joined("a", "T.*")
-            bus.trade("AAPL", number)
-            assert bus.mark() == ({"a": [number]} if joined else {})
-    assert bus.hub.has_joined("a", "T.AAPL")
-    assert bus.hub.has_joined("a", "T.*")
-
-
-@pytest.mark.parametrize("order", list(permutations(["add wildcard", "trade", "trade", "remove single"])))
-def test_a_changeover_happens_at_a_mark_and_never_within_a_batch(bus: Bus, order: list[str]) -> None:
-    bus.publish_whole("T")
-    bus.hold("a", "T.AAPL")
-    bus.trade("AAPL", 1)
-    number = 1
-    for step in order:
-        if step == "add wildcard":
-            bus.hold("a", "T.*")
-        elif step == "remove single":
-            bus.hub.remove("a", ["T.AAPL"])
-        else:
-            number += 1
-            bus.trade("AAPL", number)
-    assert bus.mark() == {"a": list(range(1, number + 1))}
-    bus.trade("AAPL", 10)
-    bus.trade("MSFT", 11)
-    assert bus.mark() == {"a": [10, 11]}
-
-
-def test_a_changeover_between_batches_waits_for_a_mark(bus: Bus) -> None:
-    bus.publish_whole("T")
-    bus.hold("a", "T.AAPL")
-    bus.hold("a", "T.*")
-    assert not bus.hub.has_joined("a", "T.*")
-    bus.trade("AAPL", 1)
-    assert bus.mark() == {"a": [1]}
-    assert bus.hub.has_joined("a", "T.*")
-
-
-def test_a_heartbeat_is_mark_enough_for_a_changeover(bus: Bus) -> None:
-    bus.publish_whole("T")
-    bus.hold("a", "T.AAPL")
-    bus.hold("a", "T.*")
-    bus.mark(bus.sequence)
-    assert bus.hub.has_joined("a", "T.*")
-
-
-def test_unsubscribing_the_single_does_not_mute_it_under_the_wildcard_nor_the_other_way(bus: Bus) -> None:
-    bus.publish_whole("T")
-    bus.hold("a", "T.*", "T.AAPL")
-    bus.mark()
-    bus.hub.remove("a", ["T.AAPL"])
-    bus.trade("AAPL", 1)
-    assert bus.mark() == {"a": [1]}
-    bus.hold("a", "T.AAPL")
-    bus.hub.remove("a", ["T.*"])
-    bus.trade("AAPL", 2)
-    bus.trade("MSFT", 3)
-    assert bus.mark() == {"a": [2, 3]}
-    bus.trade("AAPL", 4)
-    bus.trade("MSFT", 5)
-    assert bus.mark() == {"a": [4]}
-
-
-def test_singles_take_over_when_a_type_is_no_longer_published_whole(bus: Bus) -> None:
-    bus.publish_whole("T")
-    bus.hold("a", "T.*", "T.AAPL")
-    bus.mark()
-    bus.publish_whole()
-    assert not bus.hub.has_joined("a", "T.*")
-    assert bus.hub.has_joined("a", "T.AAPL")
-    bus.trade("AAPL", 1)
-    assert bus.mark() == {"a": [1]}
-
-
-def test_a_star_is_joined_once_every_type_is_published_whole(bus: Bus) -> None:
-    bus.hold("a", "*", "T.AAPL")
-    bus.publish_whole("T", "Q")
-    assert not bus.hub.has_joined("a", "*")
-    bus.trade("AAPL", 1)
-    bus.send_whole("Q", 2)
-    assert bus.mark() == {"a": [1, 2]}
-    bus.publish_whole(*EVENT_TYPES["stocks"])
-    assert bus.hub.has_joined("a", "*")
-    assert bus.hub.has_joined("a", "T.AAPL")
-    bus.trade("AAPL", 3)
-    bus.send_whole("NOI", 4)
-    assert bus.mark() == {"a": [3, 4]}
-
-
 # Faults.
 
 
@@ -373,7 +202,7 @@ def test_missed_batches_are_counted(bus: Bus) -> None:
 
 
 def test_batches_that_only_a_heartbeat_tells_of_are_missed_as_well(bus: Bus) -> None:
-    """A heartbeat closes nothing (shared/batch.py): if it names batch 4 and we flushed 1, then 2, 3 and 4 are missed."""
+    """A heartbeat closes nothing (shared/batch.py): if it names batch 4 after we flushed 1, three are missed."""
     bus.mark(1)
     list(bus.hub.close_batch(Mark(bus.epoch, 4, 1, 0, frozenset())))
     assert bus.hub.missed_batches == 3

@@ -1,8 +1,8 @@
 """The hub under random histories, beside a model that is too simple to be wrong.
 
-The machine plays ingest (batches on exact channels, and whole for the types in `alls`), the interest (listen, ready, let
-go) and the clients.  Promised: whoever had joined a channel before a batch began, and held it until its mark, gets each
-of its events exactly once; nobody ever gets an event twice, out of order, or one that it did not hold.
+The machine plays ingest (batches on exact channels, and whole for the types in `alls`), the interest (listen, set
+ready, let go) and the clients.  Promised: whoever had joined a channel before a batch began, and held it until its
+mark, gets each of its events exactly once; nobody ever gets an event twice, out of order, or one that it did not hold.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.hub import Hub
 from shared.batch import Mark
@@ -23,6 +23,8 @@ MEMBERS = ("a", "b", "c")
 EXACT = ("T.AAPL", "T.MSFT", "Q.AAPL")
 CHANNELS = (*EXACT, "T.*", "Q.*", ALL)
 EVERY_TYPE = frozenset(EVENT_TYPES["stocks"])
+ALLS = st.sampled_from([frozenset(), frozenset("T"), frozenset("Q"), frozenset("TQ"), EVERY_TYPE])
+EVENTS = st.lists(st.sampled_from(EXACT), min_size=1, max_size=5)  # the channel of each
 SOME_CHANNELS = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=4)
 
 
@@ -58,18 +60,29 @@ class HubHistories(RuleBasedStateMachine):
         self.batch: list[Message] = []
         self.events: list[int] = []
         self.joined: dict[str, set[str]] = {}  # joined before the batch began, and held ever since
-        self.ever_held: dict[str, set[str]] = {}  # held at some time since it began
+        # Since the last mark: what was held at some time, and what nobody holds any more.
+        self.ever_held: dict[str, set[str]] = {}
+        self.given_up: set[str] = set()
+
+    @initialize(held=st.lists(SOME_CHANNELS, min_size=len(MEMBERS), max_size=len(MEMBERS)), alls=ALLS)
+    def begin(self, held: list[list[str]], alls: frozenset[str]) -> None:
+        """Histories that begin with nothing at all mostly end with nothing at all."""
+        for member, channels in zip(MEMBERS, held, strict=True):
+            self.add(member, channels, is_ready=True)
+        self.publish_whole(alls)
 
     # What members do.
 
-    @rule(member=st.sampled_from(MEMBERS), channels=SOME_CHANNELS)
-    def add(self, member: str, channels: list[str]) -> None:
+    @rule(member=st.sampled_from(MEMBERS), channels=SOME_CHANNELS, is_ready=st.booleans())
+    def add(self, member: str, channels: list[str], is_ready: bool) -> None:
         new = {channel for channel in channels if not self._is_wanted(channel)}
         edges = self.hub.add(member, channels)
         assert set(edges) == new
         assert len(edges) == len(new)
         self.held[member].update(channels)
         self.ever_held.setdefault(member, set()).update(channels)
+        if is_ready:
+            self.set_ready(channels)
 
     @rule(member=st.sampled_from(MEMBERS), channels=SOME_CHANNELS)
     def remove(self, member: str, channels: list[str]) -> None:
@@ -77,6 +90,7 @@ class HubHistories(RuleBasedStateMachine):
         edges = self.hub.remove(member, channels)
         self.held[member].difference_update(channels)
         self.joined.get(member, set()).difference_update(channels)
+        self.given_up.update(edges)
         assert set(edges) == {channel for channel in wanted if not self._is_wanted(channel)}
         assert len(edges) == len(set(edges))
 
@@ -87,6 +101,7 @@ class HubHistories(RuleBasedStateMachine):
         self.held[member].clear()
         self.joined.pop(member, None)
         self.ever_held.pop(member, None)
+        self.given_up.update(edges)
         assert set(edges) == {channel for channel in held if not self._is_wanted(channel)}
         assert not any(self.hub.has_joined(member, channel) for channel in CHANNELS)
 
@@ -109,7 +124,8 @@ class HubHistories(RuleBasedStateMachine):
 
     @rule(channel=st.sampled_from(CHANNELS))
     def let_go(self, channel: str) -> None:
-        if not self._is_wanted(channel):
+        """The interest lingers until a mark has come: before it a member may still be served by what it gave up."""
+        if not self._is_wanted(channel) and channel not in self.given_up:
             self.hub.set_unready([channel])
             self.ready.discard(channel)
             self.listened.discard(channel)
@@ -117,19 +133,18 @@ class HubHistories(RuleBasedStateMachine):
     # What ingest does.
 
     @precondition(lambda self: self.queue is None)
-    @rule(alls=st.sampled_from([frozenset(), frozenset("T"), frozenset("Q"), frozenset("TQ"), EVERY_TYPE]))
+    @rule(alls=ALLS)
     def publish_whole(self, alls: frozenset[str]) -> None:
         self.alls = alls
         self._close(Mark(7, self.sequence, 1, 0, alls))
 
-    @precondition(lambda self: self.queue is None)
-    @rule(channels=st.lists(st.sampled_from(EXACT), min_size=1, max_size=5))
-    def begin_batch(self, channels: list[str]) -> None:
+    def _ensure_batch(self, channels: list[str]) -> list[Message]:
+        if self.queue is not None:
+            return self.queue
         self.joined = {
             member: {channel for channel in held if self.hub.has_joined(member, channel)}
             for member, held in self.held.items()
         }
-        self.ever_held = {member: set(held) for member, held in self.held.items()}
         self.events = []
         exact: dict[str, list[int]] = {}
         for channel in channels:
@@ -142,39 +157,38 @@ class HubHistories(RuleBasedStateMachine):
         order = sorted(exact, key=lambda channel: channel.endswith("*"))
         self.queue = [self._make_message(channel, exact[channel]) for channel in order]
         self.batch = list(self.queue)
+        return self.queue
 
     def _make_message(self, channel: str, numbers: list[int]) -> Message:
         events = [{"ev": channel[0], "n": number} for number in numbers]
         return Message(NAMES.get_bus_channel(channel), json.dumps(events).encode())
 
-    @precondition(lambda self: self.queue)
-    @rule(count=st.integers(1, 3))
-    def deliver(self, count: int) -> None:
-        assert self.queue is not None
-        for message in self.queue[:count]:
+    @rule(channels=EVENTS, count=st.integers(1, 3))
+    def deliver(self, channels: list[str], count: int) -> None:
+        queue = self._ensure_batch(channels)
+        for message in queue[:count]:
             self._deliver(message)
-        del self.queue[:count]
+        del queue[:count]
 
     def _deliver(self, message: Message) -> None:
         if any(message.bus_channel in get_bus_channels(channel) for channel in self.listened):
             self.hub.collect(message.bus_channel.encode(), message.payload)
 
-    @precondition(lambda self: self.queue is not None)
-    @rule()
-    def mark(self) -> None:
-        assert self.queue is not None
-        self.deliver(len(self.queue))
+    @rule(channels=EVENTS)
+    def mark(self, channels: list[str]) -> None:
+        self.deliver(channels, len(self._ensure_batch(channels)))
         before = {member: len(self.got[member]) for member in MEMBERS}
         self.sequence += 1
         self.queue = None
         mark = Mark(7, self.sequence, 1, len(self.events), self.alls)
         self.sent = [*self.sent[-3:], (mark, self.batch)]
+        ever_held = self.ever_held
         self._close(mark)
         for member in MEMBERS:
             fresh = self.got[member][before[member] :]
             owed = [n for n in self.events if not self.joined.get(member, set()).isdisjoint(self._carriers_of(n))]
             assert set(owed) <= set(fresh), "an event was lost"
-            held = self.ever_held.get(member, set())
+            held = ever_held.get(member, set())
             assert all(not held.isdisjoint(self._carriers_of(n)) for n in fresh), "an event that was not held"
 
     def _carriers_of(self, number: int) -> tuple[str, str, str]:
@@ -190,6 +204,8 @@ class HubHistories(RuleBasedStateMachine):
             served |= names
             for name in names:
                 self.got[name] += numbers
+        self.ever_held = {member: set(held) for member, held in self.held.items()}
+        self.given_up = set()
 
     # Faults.
 
@@ -251,7 +267,7 @@ class HubSettles(HubHistories):
 
     def teardown(self) -> None:
         if self.queue is not None:
-            self.mark()
+            self.mark([])
         self.alls = EVERY_TYPE
         self.set_ready(list(CHANNELS))
         for _ in range(2):
@@ -263,6 +279,6 @@ class HubSettles(HubHistories):
 
 
 TestHubHistories = HubHistories.TestCase
-TestHubHistories.settings = settings(deadline=None, max_examples=250, stateful_step_count=50)
+TestHubHistories.settings = settings(deadline=None, max_examples=300, stateful_step_count=40)
 TestHubSettles = HubSettles.TestCase
 TestHubSettles.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)

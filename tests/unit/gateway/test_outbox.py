@@ -41,10 +41,10 @@ def make_outbox(limit_events: int = 10) -> tuple[Outbox, Wire]:
     return wire.outbox, wire
 
 
-@pytest.mark.parametrize("size", [0, 1, 123, 124, 125, 126, 127, 65533, 65534, 65535, 65536, 65537, 200_000, 512 * 1024])
+@pytest.mark.parametrize("size", [0, 1, 123, 124, 125, 126, 65532, 65533, 65534, 65535, 65536, 200_000, 512 * 1024])
 def test_websockets_reads_a_frame_of_any_size_as_it_was_meant(size: int) -> None:
-    """`size` is that of the payload, from two brackets on."""
-    body = b"x" * max(0, size - 2)
+    """Two brackets make `size` the payload's: 125, 126, 65535 and 65536 are where the form of the length changes."""
+    body = b"x" * size
     frame = parse_frame(encode_frame([body]))
     assert (frame.opcode, frame.fin, frame.rsv1) == (Opcode.TEXT, True, False)
     assert bytes(frame.data) == b"[" + body + b"]"

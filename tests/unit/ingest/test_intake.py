@@ -14,6 +14,7 @@ from shared.batch import Mark
 from shared.names import Names
 
 NAMES = Names("stocks")
+POLL_S = 0.01
 
 
 class Printer(Publisher):
@@ -124,8 +125,8 @@ async def test_a_frame_of_statuses_alone_publishes_nothing(rig: Rig) -> None:
 
 async def test_no_batch_holds_more_than_its_bytes_whatever_the_frames_are(rig: Rig) -> None:
     events = [{"ev": "T", "sym": f"S{number % 50}", "i": number, "x": "y" * (number % 3000)} for number in range(2000)]
-    for start in (0, 100, 1900):  # one frame far above the limit, between smaller ones
-        rig.intake.take(json.dumps(events[start : {0: 100, 100: 1900}.get(start, 2000)], separators=(",", ":")).encode())
+    for part in (events[:100], events[100:1900], events[1900:]):  # a frame far above the limit between smaller ones
+        rig.intake.take(json.dumps(part, separators=(",", ":")).encode())
     assert sorted(event["i"] for event in rig.flushed()) == list(range(2000))
     for batch in rig.publisher.batches:
         assert len(batch.data) < 2 * (BATCH_BYTES + 50 * 200) + 1000
@@ -157,7 +158,7 @@ async def test_an_idle_intake_repeats_the_last_mark(rig: Rig) -> None:
     try:
         async with asyncio.timeout(5):
             while not rig.publisher.heartbeats:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(POLL_S)
     finally:
         task.cancel()
     assert rig.publisher.heartbeats[0][:2] == (7, 1)

@@ -1,22 +1,8 @@
-"""Demand against what upstream holds, as histories; `s` are seconds of a clock that only these tests move."""
+"""Demand against what upstream holds, as histories; times are seconds of a clock that only these tests move."""
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from ingest.reconcile import CONFIRM_S, LINGER_S, Plan, Reconcile
-from shared.channels import EVENT_TYPES, find_cover, is_covered
-
-NOTHING = Plan([], [])
-
-
-def make_live(*held: str) -> Reconcile:
-    """Upstream is live and holds what is wanted, at 0 s."""
-    reconcile = Reconcile("stocks")
-    reconcile.connected()
-    reconcile.set_wanted(held, 0.0)
-    for channel in reconcile.plan(0.0).subscribe:
-        reconcile.confirmed(channel, 0.0)
-    return reconcile
+from ingest.reconcile import ACTION_CHANNELS, CONFIRM_S, LINGER_S, Plan, Reconcile
+from shared.channels import EVENT_TYPES, is_covered
+from tests.unit.ingest.live import NOTHING, make_live
 
 
 def test_what_is_wanted_is_asked_for_once_and_held_with_its_ack() -> None:
@@ -24,11 +10,11 @@ def test_what_is_wanted_is_asked_for_once_and_held_with_its_ack() -> None:
     reconcile.update_wanted(["T.MSFT", "T.AAPL"], [], 1.0)
     assert reconcile.plan(1.0) == Plan(["T.AAPL", "T.MSFT"], [])
     assert reconcile.plan(1.1) == NOTHING
-    assert not reconcile.is_held("T.AAPL")
+    assert not is_covered("T.AAPL", reconcile.held)
     reconcile.confirmed("T.AAPL", 0.0)
     assert reconcile.held == {"T.AAPL"}
-    assert reconcile.is_held("T.AAPL")
-    assert not reconcile.is_held("T.MSFT")
+    assert is_covered("T.AAPL", reconcile.held)
+    assert not is_covered("T.MSFT", reconcile.held)
     assert reconcile.plan(1.2) == NOTHING
 
 
@@ -65,7 +51,7 @@ def test_an_unwanted_channel_lingers_and_is_then_unsubscribed_once() -> None:
     reconcile.update_wanted([], ["T.AAPL"], 10.0)
     assert reconcile.is_waiting
     assert reconcile.plan(10.0 + LINGER_S - 0.01) == NOTHING
-    assert reconcile.is_held("T.AAPL")
+    assert is_covered("T.AAPL", reconcile.held)
     assert reconcile.plan(10.0 + LINGER_S) == Plan([], ["T.AAPL"])
     assert reconcile.held == {"Q.AAPL"}
     assert reconcile.plan(20.0 + LINGER_S) == NOTHING
@@ -131,14 +117,14 @@ def test_a_wildcard_takes_over_only_after_its_ack() -> None:
     reconcile.confirmed("T.*", 0.0)
     assert reconcile.plan(1.6) == Plan([], ["T.AAPL", "T.MSFT"])
     assert reconcile.held == {"T.*", "Q.AAPL"}
-    assert reconcile.is_held("T.AAPL")
+    assert is_covered("T.AAPL", reconcile.held)
 
 
 def test_under_a_wildcard_single_channels_are_not_asked_for() -> None:
     reconcile = make_live("T.*")
     reconcile.update_wanted(["T.AAPL"], [], 1.0)
     assert reconcile.plan(1.0) == NOTHING
-    assert reconcile.is_held("T.AAPL")
+    assert is_covered("T.AAPL", reconcile.held)
 
 
 def test_a_wildcard_that_goes_is_replaced_before_it_is_dropped() -> None:
@@ -153,15 +139,15 @@ def test_a_wildcard_that_goes_is_replaced_before_it_is_dropped() -> None:
     assert reconcile.held == {"T.AAPL", "T.MSFT", "Q.AAPL"}
 
 
-def test_a_single_channel_that_was_acked_late_is_dropped_beside_its_wildcard() -> None:
+def test_a_wildcard_wanted_while_its_single_is_under_way_waits_and_then_takes_over() -> None:
     reconcile = make_live()
     reconcile.set_wanted(["T.AAPL"], 0.0)
     reconcile.plan(0.0)
     reconcile.set_wanted(["T.AAPL", "T.*"], 0.1)
-    assert reconcile.plan(0.1) == Plan(["T.*"], [])
-    reconcile.confirmed("T.*", 0.0)
-    assert reconcile.plan(0.2) == NOTHING
-    reconcile.confirmed("T.AAPL", 0.0)
+    assert reconcile.plan(0.1) == NOTHING
+    reconcile.confirmed("T.AAPL", 0.2)
+    assert reconcile.plan(0.2) == Plan(["T.*"], [])
+    reconcile.confirmed("T.*", 0.3)
     assert reconcile.plan(0.3) == Plan([], ["T.AAPL"])
 
 
@@ -202,7 +188,7 @@ def test_a_drop_forgets_what_was_held_and_the_next_connection_asks_for_all_of_it
     reconcile.plan(1.0)
     reconcile.disconnected()
     assert reconcile.held == set()
-    assert not reconcile.is_held("T.AAPL")
+    assert not is_covered("T.AAPL", reconcile.held)
     assert reconcile.plan(1.1) == NOTHING
     reconcile.confirmed("T.AAPL", 0.0)
     assert reconcile.held == set()
@@ -240,48 +226,27 @@ def test_an_outage_does_not_collect_unwanted_channels_without_bound() -> None:
     assert not reconcile.is_waiting
 
 
-CHANNELS = st.sampled_from(["T.AAPL", "T.MSFT", "T.*", "Q.AAPL", "Q.*", "*"])
-STEP = st.one_of(
-    st.tuples(st.just("want"), CHANNELS),
-    st.tuples(st.just("unwant"), CHANNELS),
-    st.tuples(st.just("ack"), st.just("")),
-    st.tuples(st.just("wait"), st.sampled_from(["0.1", "3", "31"])),
-    st.tuples(st.just("drop"), st.just("")),
-)
+# One subscribe at a time, in bounded messages.
 
 
-@settings(deadline=None, max_examples=300)
-@given(st.lists(STEP, max_size=40))
-def test_in_any_history_upstream_holds_what_we_believe_and_ends_with_the_cover_of_demand(
-    history: list[tuple[str, str]],
-) -> None:
+def test_the_next_subscribe_waits_until_upstream_answered_the_one_before() -> None:
     reconcile = make_live()
-    now_s = 0.0
-    wanted: set[str] = set()
-    upstream: set[str] = set()
-    for kind, argument in [*history, ("wait", "31"), ("ack", ""), ("wait", "31"), ("ack", ""), ("wait", "3")]:
-        if kind == "want":
-            wanted.add(argument)
-            reconcile.update_wanted([argument], [], now_s)
-        elif kind == "unwant":
-            wanted.discard(argument)
-            reconcile.update_wanted([], [argument], now_s)
-        elif kind == "ack":
-            for channel in upstream:
-                reconcile.confirmed(channel, 0.0)
-        elif kind == "wait":
-            now_s += float(argument)
-        else:
-            upstream.clear()
-            reconcile.disconnected()
-            reconcile.connected()
-        covered_before = {c for c in find_cover("stocks", wanted) if c in reconcile.held}
-        plan = reconcile.plan(now_s)
-        assert not upstream.intersection(plan.subscribe), "asked for twice"
-        upstream.update(plan.subscribe)
-        assert upstream.issuperset(plan.unsubscribe), "dropped what is not there"
-        upstream.difference_update(plan.unsubscribe)
-        assert reconcile.held <= upstream
-        assert all(is_covered(c, reconcile.held) for c in covered_before), "gave up what is wanted"
-        assert all(is_covered(channel, upstream) for channel in find_cover("stocks", wanted))
-    assert reconcile.held == upstream == find_cover("stocks", wanted)
+    reconcile.update_wanted(["T.AAPL", "T.MSFT"], [], 0.0)
+    reconcile.plan(0.0)
+    assert reconcile.is_asking
+    reconcile.update_wanted(["Q.AAPL"], [], 0.1)
+    assert reconcile.plan(0.1) == NOTHING
+    reconcile.confirmed("T.AAPL", 0.2)
+    assert reconcile.plan(0.2) == NOTHING
+    reconcile.confirmed("T.MSFT", 0.3)
+    assert not reconcile.is_asking
+    assert reconcile.plan(0.3) == Plan(["Q.AAPL"], [])
+
+
+def test_large_demand_is_asked_for_in_parts_and_given_up_in_parts() -> None:
+    wanted = {f"T.S{number}" for number in range(2 * ACTION_CHANNELS + 1)}
+    reconcile = make_live(*wanted)
+    assert reconcile.held == wanted
+    reconcile.set_wanted([], 1.0)
+    sizes = [len(reconcile.plan(1.0 + LINGER_S).unsubscribe) for _ in range(4)]
+    assert sizes == [ACTION_CHANNELS, ACTION_CHANNELS, 1, 0]

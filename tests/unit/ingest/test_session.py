@@ -24,11 +24,12 @@ def make_session(state: State) -> Session:
 
 def test_the_normal_session() -> None:
     session = Session()
-    assert session.state is State.GREETING
+    states = [session.state]
     assert say(session, "connected", "Connected Successfully") == Step(authenticate=True)
-    assert session.state is State.AUTHENTICATING
+    states.append(session.state)
     assert say(session, "auth_success", "authenticated") == Step(became_live=True)
-    assert session.state is State.LIVE
+    states.append(session.state)
+    assert states == [State.GREETING, State.AUTHENTICATING, State.LIVE]
     assert say(session, "success", "subscribed to: T.AAPL") == Step(confirmed="T.AAPL")
     assert say(session, "success", "subscribed to: T.*") == Step(confirmed="T.*")
     assert say(session, "success", "unsubscribed to: T.AAPL") == Step()

@@ -70,9 +70,58 @@ async def test_ten_thousand_channels_go_out_in_messages_that_upstream_takes(line
     wanted = {f"T.O:SPY241220P{number:08}" for number in range(10_000)}
     line.upstream.set_wanted(wanted)
     line.go_live()
-    actions = line.take()[1:]
-    assert {channel for _, params in actions for channel in params.split(",")} == wanted
-    assert max(len(params) for _, params in actions) < 100_000
+    (_, *actions) = line.take()
+    asked: list[str] = []
+    while actions:
+        ((action, params),) = actions
+        assert action == "subscribe"
+        assert len(params) < 100_000
+        asked += params.split(",")
+        line.hear(*map(subscribed, params.split(",")))
+        actions = line.take()
+    assert len(asked) == len(wanted)
+    assert line.upstream.reconcile.held == set(asked) == wanted
+
+
+LIMIT = error("Subscription limit reached for feed. Please remove some subscriptions and try again.")
+
+
+async def test_one_message_refused_with_many_statuses_does_not_take_the_next_one_with_it(line: Line) -> None:
+    """PROTOCOL c, 9: the whole frame is refused, with "27 status objects for a 200-contract frame"."""
+    line.upstream = Upstream("options", "the-key")
+    quotes = {f"Q.O:SPY241220P{number:08}" for number in range(1000)}
+    line.upstream.set_wanted(quotes | {"T.O:SPY241220P00720000"})
+    line.go_live()
+    assert len(line.take()[1][1].split(",")) == 1000
+    line.hear(*[LIMIT] * 27)
+    assert line.take() == [("subscribe", "T.O:SPY241220P00720000")]
+    assert line.upstream.reconcile.refused.keys() == quotes
+    line.hear(subscribed("T.O:SPY241220P00720000"))
+    assert line.upstream.reconcile.held == {"T.O:SPY241220P00720000"}
+
+
+async def test_a_refusal_is_known_with_its_channel_once_the_message_is_answered(line: Line) -> None:
+    line.upstream.set_wanted(["NOI.*", "T.AAPL"])
+    line.go_live()
+    line.upstream.changed.clear()
+    line.hear(error("not authorized"), subscribed("T.AAPL"))
+    assert line.upstream.reconcile.refused == {"NOI.*": "not authorized"}
+    assert line.upstream.reconcile.held == {"T.AAPL"}
+    assert line.upstream.changed.is_set()
+
+
+async def test_what_may_come_twice_is_told_before_upstream_is_asked_and_until_it_is_over(line: Line) -> None:
+    line.go_live()
+    line.upstream.update_wanted(["T.AAPL"], [])
+    line.hear(subscribed("T.AAPL"))
+    line.take()
+    heard: list[tuple[frozenset[str], list[tuple[str, str]]]] = []
+    line.upstream.on_doubled = lambda channels: heard.append((channels, line.take()))
+    line.upstream.update_wanted(["T.*"], [])
+    assert heard == [(frozenset({"T.AAPL"}), [])]
+    line.upstream.closed("lost")
+    line.go_live()
+    assert heard[-1][0] == frozenset()
 
 
 async def test_a_drop_is_counted_and_all_demand_is_asked_for_again(line: Line) -> None:

@@ -51,7 +51,7 @@ def test_a_text_names_its_canonical_channel(feed: str, text: str, channel: str) 
 @pytest.mark.parametrize(
     "text",
     ["", "T", "TAAPL", ".AAPL", "T.", ".", "..", "T.AAPL*", "T.A*", "T.**", "T.?", "T.[AB]", "T.A\\B", "**", "*."]
-    + ["T.A B", "T.A\tB", "T.A\nB", "T.A\rB", "T.A\x00", "T.\x7f", "T.A,B", 'T."A"', "T.'A'", "T.`A`", "T.é", "T.Ａ", "T.A\n"]
+    + ["T.A B", "T.A\tB", "T.A\nB", "T.A\rB", "T.A\x00", "T.\x7f", "T.A,B", 'T."A"', "T.'A'", "T.`A`", "T.é"]
     + ["T." + "A" * MAX_CHANNEL_LENGTH, "X" * 100_000, "T." + "A" * 1_000_000],
 )
 def test_what_is_no_channel_is_refused_with_a_short_printable_sentence(text: str) -> None:
@@ -68,7 +68,9 @@ def test_a_forex_prefix_without_a_pair_is_no_channel(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("feed", "text"), [("stocks", "ZZ.AAPL"), ("stocks", "*.AAPL"), ("stocks", "t.AAPL"), ("stocks", "C.EUR/USD"), ("crypto", "T.X"), ("stocks", "ZZ.*")]
+    ("feed", "text"),
+    [("stocks", text) for text in ("ZZ.AAPL", "*.AAPL", "t.AAPL", "C.EUR/USD", "ZZ.*", "status.X")]
+    + [("crypto", "T.X")],
 )
 def test_a_topic_of_no_or_another_feed_is_unknown(feed: str, text: str) -> None:
     with pytest.raises(UnknownTopic):
@@ -82,7 +84,8 @@ def test_the_longest_channel_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("event_type", "symbol", "channel"),
-    [("C", "EUR/USD", "C.EUR/USD"), ("C", "EUR-USD", "C.EUR/USD"), ("CA", "USD/EUR", "CA.USD/EUR"), ("LV", "C:EURUSD", "LV.C:EURUSD")],
+    [("C", "EUR/USD", "C.EUR/USD"), ("C", "EUR-USD", "C.EUR/USD"), ("CA", "USD/EUR", "CA.USD/EUR")]
+    + [("LV", "C:EURUSD", "LV.C:EURUSD")],
 )
 def test_an_event_and_a_subscription_of_one_forex_pair_meet_in_one_channel(
     event_type: str, symbol: str, channel: str

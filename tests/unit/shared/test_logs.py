@@ -99,18 +99,27 @@ def test_too_short_a_secret_does_not_blacken_the_log() -> None:
     assert logs.redact("abc", ["a", "abc", ""]) == "abc"
 
 
-def test_libraries_that_show_keys_at_debug_stay_above_it(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("debug", "p", [])
-    logging.getLogger("websockets.client").debug('> TEXT {"action":"auth","params":"k"}')
-    logging.getLogger("asyncio").info("using selector")
+@pytest.mark.parametrize("level", ["debug", "info", "warning"])
+@pytest.mark.parametrize("name", ["websockets", "websockets.client", "websockets.server", "asyncio"])
+def test_libraries_that_show_keys_below_warning_are_never_heard_below_it(
+    name: str, level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(level, "p", [])
+    logging.getLogger(name).debug('> TEXT {"action":"auth","params":"k"}')
+    logging.getLogger(name).info("connection open")
     assert get_logged(capsys) == ""
-    logging.getLogger("websockets.server").info("connection open")
+    logging.getLogger(name).warning("handshake failed")
+    assert get_logged(capsys).endswith(f" WARNING p {name}: handshake failed\n")
+
+
+def test_our_own_debug_is_heard_beside_them(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "p", [])
     logging.getLogger("x").debug("ours")
-    assert get_logged(capsys).count("\n") == 2
+    assert get_logged(capsys).count("\n") == 1
 
 
 def test_libraries_follow_a_higher_level(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("error", "p", [])
-    logging.getLogger("websockets.server").info("connection open")
+    logging.getLogger("websockets.server").warning("handshake failed")
     logging.getLogger("asyncio").warning("slow")
     assert get_logged(capsys) == ""

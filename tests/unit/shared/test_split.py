@@ -1,4 +1,4 @@
-"""Frames into events: routed by PROTOCOL b.1, byte for byte, and nothing that upstream may send gets past as an error."""
+"""Frames into events: routed by PROTOCOL b.1, byte for byte, and nothing that upstream sends ends in another error."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ SYMBOL_KEY = {
 def find_events(frame: str) -> list[str]:
     """The text of each event, found by another JSON parser than ours."""
     decoder = json.JSONDecoder()
-    events = []
+    events: list[str] = []
     at = frame.index("[") + 1
     while True:
         while frame[at] in " \t\r\n,":

@@ -10,14 +10,14 @@ from shared.split import MalformedFrame, Split, split_frame
 
 SPACE = st.sampled_from(["", "", "", " ", "\n", "\t", " \r\n "])
 TRAPS = st.sampled_from(
-    ["},{", '},{"ev":"', '"},{"', "[{", "}]", "{", "}", '{"ev":"T","sym":"X"}', "\\", '"', "\u2028", "é", "😀", "\x00", ","]
+    ["},{", '},{"ev":"', '"},{"', "[{", "}]", "{", "}", '{"ev":"T","sym":"X"}', "\\", '"', "\u2028", "é", "😀", "\x00"]
 )
 TEXT = st.lists(TRAPS | st.text(max_size=4), max_size=4).map("".join)
 NUMBER = st.one_of(
     st.integers().map(str),
     st.integers(10**18, 10**19).map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.sampled_from(["4.522e-05", "1E+2", "-0", "0.10", "1764086430905642800", "1e999", "123456789012345678901234567890"]),
+    st.sampled_from(["4.522e-05", "1E+2", "-0", "0.10", "1764086430905642800", "1e999", "1" * 40]),
 )
 
 
@@ -78,7 +78,7 @@ def expect(source: list[Event]) -> list[tuple[str, str, bytes]]:
 
 @settings(deadline=None, max_examples=400)
 @given(source=st.lists(events(), max_size=5), space=SPACE)
-def test_bodies_are_exactly_the_bytes_of_the_events_and_heads_say_where_they_go(source: list[Event], space: str) -> None:
+def test_bodies_are_exactly_the_bytes_of_the_events_and_heads_say_whose(source: list[Event], space: str) -> None:
     frame = make_array([f"{{{body}}}" for _, _, body in source], space)
     json.loads(frame)  # the generator makes JSON, or the test proves nothing
     split = split_frame(frame.encode())

@@ -1,0 +1,125 @@
+"""The hub and wildcards: each event once, whatever is held beside it and in whatever order that came."""
+
+from itertools import permutations
+
+import pytest
+
+from shared.channels import EVENT_TYPES
+from tests.unit.gateway.bus import Bus
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+def test_a_wildcard_counts_once_a_mark_names_its_type(bus: Bus) -> None:
+    bus.hold("a", "T.*")
+    bus.trade("AAPL", 1)
+    assert bus.mark() == {}
+    assert not bus.hub.has_joined("a", "T.*")
+    bus.publish_whole("T")
+    assert bus.hub.has_joined("a", "T.*")
+    bus.trade("AAPL", 2)
+    bus.trade("NEW", 3)
+    assert bus.mark() == {"a": [2, 3]}
+
+
+@pytest.mark.parametrize("order", list(permutations(["add single", "add wildcard", "publish whole"])))
+def test_a_single_and_its_wildcard_give_each_event_once_in_whatever_order_they_come(bus: Bus, order: list[str]) -> None:
+    steps = {
+        "add single": lambda: bus.hold("a", "T.AAPL"),
+        "add wildcard": lambda: bus.hold("a", "T.*"),
+        "publish whole": lambda: bus.publish_whole("T"),
+    }
+    number = 0
+    for step in order:
+        steps[step]()
+        for _ in range(2):
+            number += 1
+            joined = bus.hub.has_joined("a", "T.AAPL") or bus.hub.has_joined("a", "T.*")
+            bus.trade("AAPL", number)
+            assert bus.mark() == ({"a": [number]} if joined else {})
+    assert bus.hub.has_joined("a", "T.AAPL")
+    assert bus.hub.has_joined("a", "T.*")
+
+
+@pytest.mark.parametrize("order", list(permutations(["add wildcard", "trade", "trade", "remove single"])))
+def test_a_changeover_happens_at_a_mark_and_never_within_a_batch(bus: Bus, order: list[str]) -> None:
+    bus.publish_whole("T")
+    bus.hold("a", "T.AAPL")
+    bus.trade("AAPL", 1)
+    number = 1
+    for step in order:
+        if step == "add wildcard":
+            bus.hold("a", "T.*")
+        elif step == "remove single":
+            bus.hub.remove("a", ["T.AAPL"])
+        else:
+            number += 1
+            bus.trade("AAPL", number)
+    assert bus.mark() == {"a": list(range(1, number + 1))}
+    bus.trade("AAPL", 10)
+    bus.trade("MSFT", 11)
+    assert bus.mark() == {"a": [10, 11]}
+
+
+def test_a_changeover_between_batches_waits_for_a_mark(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hold("a", "T.AAPL")
+    bus.hold("a", "T.*")
+    assert not bus.hub.has_joined("a", "T.*")
+    bus.trade("AAPL", 1)
+    assert bus.mark() == {"a": [1]}
+    assert bus.hub.has_joined("a", "T.*")
+
+
+def test_a_heartbeat_is_mark_enough_for_a_changeover(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hold("a", "T.AAPL")
+    bus.hold("a", "T.*")
+    bus.mark(bus.sequence)
+    assert bus.hub.has_joined("a", "T.*")
+
+
+def test_unsubscribing_the_single_does_not_mute_it_under_the_wildcard_nor_the_other_way(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hold("a", "T.*", "T.AAPL")
+    bus.mark()
+    bus.hub.remove("a", ["T.AAPL"])
+    bus.trade("AAPL", 1)
+    assert bus.mark() == {"a": [1]}
+    bus.hold("a", "T.AAPL")
+    bus.hub.remove("a", ["T.*"])
+    bus.trade("AAPL", 2)
+    bus.trade("MSFT", 3)
+    assert bus.mark() == {"a": [2, 3]}
+    bus.trade("AAPL", 4)
+    bus.trade("MSFT", 5)
+    assert bus.mark() == {"a": [4]}
+
+
+def test_singles_take_over_when_a_type_is_no_longer_published_whole(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hold("a", "T.*", "T.AAPL")
+    bus.mark()
+    bus.publish_whole()
+    assert not bus.hub.has_joined("a", "T.*")
+    assert bus.hub.has_joined("a", "T.AAPL")
+    bus.trade("AAPL", 1)
+    assert bus.mark() == {"a": [1]}
+
+
+def test_a_star_is_joined_once_every_type_is_published_whole(bus: Bus) -> None:
+    bus.hold("a", "*", "T.AAPL")
+    bus.publish_whole("T", "Q")
+    assert not bus.hub.has_joined("a", "*")
+    bus.trade("AAPL", 1)
+    bus.send_whole("Q", 2)
+    assert bus.mark() == {"a": [1, 2]}
+    bus.publish_whole(*EVENT_TYPES["stocks"])
+    assert bus.hub.has_joined("a", "*")
+    assert bus.hub.has_joined("a", "T.AAPL")
+    bus.trade("AAPL", 3)
+    bus.send_whole("NOI", 4)
+    assert bus.mark() == {"a": [3, 4]}

@@ -1,0 +1,179 @@
+"""The interest beside a Redis that fails at chosen moments: what is counted there follows what is wanted here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+import gateway.interest
+from gateway.hub import Hub
+from gateway.interest import Interest
+from gateway.listener import Listener
+from shared.demand import Demand, LeaseLost
+from shared.names import Names
+
+NAMES: Final = Names("stocks")
+WITHIN_S: Final = 5.0
+POLL_S: Final = 0.005
+
+
+class Ear(Listener):
+    """A listener whose bus confirms at once."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__("redis://nowhere", NAMES, hub, lambda _text: None)
+        self.listened: set[str] = set()
+
+    async def listen(self, channels: Iterable[str]) -> None:
+        self.listened.update(channels)
+
+    def unlisten(self, channels: Iterable[str]) -> None:
+        self.listened.difference_update(channels)
+
+
+class Counts(Demand):
+    """A refcount of one gateway; `lost_replies` of the next calls are done but not answered."""
+
+    def __init__(self) -> None:
+        self.counted: set[str] = set()
+        self.has_lease = False
+        self.lost_replies = 0
+        self.failed = 0
+        self.joins = 0
+
+    def _answer(self) -> None:
+        if self.lost_replies:
+            self.lost_replies -= 1
+            self.failed += 1
+            raise RedisConnectionError("connection lost")
+
+    async def join(self, gateway_id: str) -> None:
+        self.has_lease = True
+        self.joins += 1
+
+    async def renew(self, gateway_id: str, statistics: dict[str, Any]) -> None:
+        if not self.has_lease:
+            raise LeaseLost(gateway_id)
+
+    async def acquire(self, gateway_id: str, channels: Iterable[str]) -> None:
+        if not self.has_lease:
+            raise LeaseLost(gateway_id)
+        self.counted.update(channels)
+        self._answer()
+
+    async def release(self, gateway_id: str, channels: Iterable[str]) -> None:
+        self.counted.difference_update(channels)
+        self._answer()
+
+    def lose(self) -> None:
+        """The lease ran out, and the sweep took everything back."""
+        self.has_lease = False
+        self.counted.clear()
+
+
+class Rig:
+    """Clients that hold channels, through the hub as in the gateway."""
+
+    def __init__(self) -> None:
+        self.hub = Hub(NAMES)
+        self.ear = Ear(self.hub)
+        self.counts = Counts()
+        self.interest = Interest("g1", NAMES, self.hub, self.ear, self.counts, dict)
+
+    def hold(self, member: str, *channels: str) -> None:
+        self.interest.want(self.hub.add(member, channels))
+
+    def leave(self, member: str) -> None:
+        self.interest.unwant(self.hub.drop(member))
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not is_so():
+                await asyncio.sleep(POLL_S)
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    for name, value in (("LINGER_S", 0.03), ("RENEW_S", 0.02), ("_RETRY_S", 0.05)):
+        monkeypatch.setattr(gateway.interest, name, value)
+    rig = Rig()
+    task = asyncio.create_task(rig.interest.run())
+    yield rig
+    assert not task.done(), "the interest ended"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_wanted_channel_is_listened_to_and_counted_before_it_is_ready(rig: Rig) -> None:
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    assert rig.ear.listened == {"T.AAPL"}
+    assert rig.counts.counted == {"T.AAPL"}
+
+
+async def test_after_the_last_member_and_the_linger_all_is_given_back(rig: Rig) -> None:
+    rig.hold("a", "T.AAPL", "*", "Q.*")
+    await rig.until(lambda: rig.counts.counted == {"T.AAPL", "*", "Q.*"})
+    rig.leave("a")
+    await rig.until(lambda: not rig.counts.counted and not rig.ear.listened)
+
+
+async def test_a_star_and_a_wildcard_share_their_bus_channel(rig: Rig) -> None:
+    rig.hold("a", "*")
+    rig.hold("b", "Q.*")
+    await rig.until(lambda: rig.counts.counted == {"*", "Q.*"})
+    rig.leave("a")
+    await rig.until(lambda: rig.counts.counted == {"Q.*"})
+    assert rig.ear.listened == {"polygon:{stocks}:all:Q"}
+
+
+async def test_a_lost_lease_is_taken_again_with_all_that_is_held(rig: Rig) -> None:
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    rig.counts.lose()
+    await rig.until(lambda: rig.counts.counted == {"T.AAPL"})
+    assert rig.counts.joins == 2
+    assert rig.hub.has_joined("a", "T.AAPL")
+
+
+async def test_a_lost_reply_to_an_acquire_is_made_good(rig: Rig) -> None:
+    rig.counts.lost_replies = 1
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    assert rig.counts.counted == {"T.AAPL"}
+
+
+async def test_a_lost_reply_to_a_release_is_made_good(rig: Rig) -> None:
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    rig.counts.lost_replies = 1
+    rig.leave("a")
+    await rig.until(lambda: rig.counts.failed == 1)
+    rig.hold("b", "T.MSFT")
+    await rig.until(lambda: rig.counts.counted == {"T.MSFT"})
+    assert rig.ear.listened == {"T.MSFT"}
+
+
+async def test_who_comes_back_while_a_release_fails_is_counted(rig: Rig) -> None:
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    rig.counts.lost_replies = 2
+    rig.leave("a")
+    await rig.until(lambda: rig.counts.failed >= 1)
+    rig.hold("b", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("b", "T.AAPL"))
+    assert rig.counts.counted == {"T.AAPL"}
+    assert rig.ear.listened == {"T.AAPL"}
+
+
+async def test_a_client_that_leaves_while_the_reply_to_its_acquire_is_lost_leaves_no_count_behind(rig: Rig) -> None:
+    """Else upstream stays subscribed, and the bus listened to, for as long as this gateway lives."""
+    rig.counts.lost_replies = 1
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.counts.failed == 1)
+    rig.leave("a")
+    rig.hold("b", "T.MSFT")
+    await rig.until(lambda: rig.hub.has_joined("b", "T.MSFT"))
+    await rig.until(lambda: rig.counts.counted == {"T.MSFT"} == rig.ear.listened)
