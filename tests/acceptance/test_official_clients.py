@@ -13,6 +13,7 @@ from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, KEY, Proxy, running_proxy
 
 TRADE = b'{"ev":"T","sym":"AAPL","i":"5096","x":10,"p":161.87,"s":300,"c":[14,41],"t":1651684192462,"q":4009402,"z":3}'
+LAST = b'{"ev":"T","sym":"AAPL","i":"last","x":10,"p":1,"s":1,"t":1651684192463,"q":4009403,"z":3}'
 QUOTE = (
     b'{"ev":"Q","sym":"AAPL","bx":4,"bp":114.125,"bs":100,"ax":7,"ap":114.128,"as":160,"c":0,"t":1536036818784,"z":3}'
 )
@@ -35,6 +36,18 @@ class Official:
         lines = self.process.output.rpartition("\n")[0].splitlines()
         return [(name, fields) for line in lines if line.startswith("[") for name, fields in [json.loads(line)]]
 
+    async def until_joined(self, proxy: Proxy) -> int:
+        """Until trades arrive, for the client hides its acks; returns how many it heard until then."""
+
+        async def hears() -> bool:
+            await proxy.fake.emit(TRADE)
+            return bool(self.heard)
+
+        await until(hears, "a first trade", (self.process,), 20)
+        await proxy.fake.emit(LAST)
+        await until(lambda: self.heard[-1][1].get("id") == "last", "the last trade", (self.process,), 20)
+        return len(self.heard)
+
     async def until_heard(self, count: int) -> list[tuple[str, Any]]:
         await until(lambda: len(self.heard) >= count, f"{count} messages", (self.process,), 20)
         return self.heard
@@ -54,11 +67,12 @@ async def running(package: str, proxy: Proxy, *channels: str, key: str = KEY) ->
 @packages
 async def test_trades_quotes_and_bars_arrive_as_models(package: str, tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy, running(package, proxy, *CHANNELS, key=CLIENT_KEY) as client:
-        await proxy.fake.wait_held(CHANNELS, 20)
+        before = await client.until_joined(proxy)
         await proxy.fake.emit(TRADE, QUOTE)
         await proxy.fake.emit(BAR)
-        messages = dict(await client.until_heard(3))
-        assert len(client.heard) == 3
+        heard = (await client.until_heard(before + 3))[before:]
+        assert len(heard) == 3
+        messages = dict(heard)
         trade = messages["EquityTrade"]
         assert (trade["symbol"], trade["id"], trade["price"], trade["size"]) == ("AAPL", "5096", 161.87, 300)
         assert trade["conditions"] == [14, 41] and trade["timestamp"] == 1651684192462
@@ -84,28 +98,28 @@ async def test_upstream_that_drops_ten_times_is_not_noticed(package: str, tmp_pa
         running_proxy(tmp_path, constants=constants, RECONNECT_DELAY_MS="50") as proxy,
         running(package, proxy, "T.AAPL") as client,
     ):
-        await proxy.fake.wait_held(["T.AAPL"], 20)
+        before = await client.until_joined(proxy)
         upgrades = proxy.gateways[0].process.output.count("gone (")
         for number in range(1, 11):
             await proxy.fake.drop(close_code=1001 if number % 2 else None)
             await proxy.fake.wait_held(["T.AAPL"])
             await proxy.fake.emit(TRADE)
-            await client.until_heard(number)
-        assert len(client.heard) == 10
+            await client.until_heard(before + number)
+        assert len(client.heard) == before + 10
         assert proxy.gateways[0].process.output.count("gone (") == upgrades
 
 
 @packages
 async def test_client_comes_back_to_a_gateway_that_was_restarted(package: str, tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy, running(package, proxy, "T.AAPL") as client:
-        await proxy.fake.wait_held(["T.AAPL"], 20)
+        before = await client.until_joined(proxy)
         old = proxy.gateways.pop()
         assert await old.process.stop(signal.SIGTERM) == 0
         await proxy.until_listening(await proxy.start_gateway(PROXY_STOCKS_PORT=str(old.port)))
 
         async def hears_again() -> bool:
             await proxy.fake.emit(TRADE)
-            return [name for name, _ in client.heard[:1]] == ["EquityTrade"]
+            return [name for name, _ in client.heard[before : before + 1]] == ["EquityTrade"]
 
         await until(hears_again, "the client is back", (client.process,), 20)
         assert await proxy.redis.get_refcount() == {"T.AAPL": 1}

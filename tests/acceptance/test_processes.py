@@ -15,12 +15,13 @@ from tests.proxy import CLIENT_KEY, KEY, running_proxy
 from tests.redis_state import find_free_port
 from tests.subscriber import Subscriber
 
+OFTEN = {"gateway.interest.RENEW_S": 0.2}  # how soon a count shows in the lease
 EVENT = b'{"ev":"T","sym":"AAPL","p":1}'
 NOISE = b'{"ev":"T","sym":"NOISE","q":%d,"pad":"' + b"x" * 900 + b'"}'
 
 
 async def test_third_client_of_two_is_refused_politely(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, MAX_CLIENTS="2") as proxy:
+    async with running_proxy(tmp_path, constants=OFTEN, MAX_CLIENTS="2") as proxy:
         first, second = await proxy.join("T.AAPL"), await proxy.join("T.AAPL")
         third = await Subscriber.open(proxy.gateways[0].url)
         assert await third.until_closed() == 1008
@@ -40,12 +41,12 @@ async def test_third_client_of_two_is_refused_politely(tmp_path: Path) -> None:
         await proxy.emit(EVENT, await proxy.join("T.AAPL"))  # there is room again
 
 
-@pytest.mark.parametrize("path", ["/options", "/stocks/", "/stocks/x", "/health", "/%73tocks"])
-async def test_wrong_path_gets_404(path: str, tmp_path: Path) -> None:
+async def test_wrong_path_gets_404(tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy:
-        with pytest.raises(InvalidStatus) as refusal:
-            await connect(f"ws://127.0.0.1:{proxy.gateways[0].port}{path}")
-        assert refusal.value.response.status_code == 404
+        for path in ("/options", "/stocks/", "/stocks/x", "/health", "/%73tocks"):
+            with pytest.raises(InvalidStatus) as refusal:
+                await connect(f"ws://127.0.0.1:{proxy.gateways[0].port}{path}")
+            assert refusal.value.response.status_code == 404, path
 
 
 async def test_key_in_the_url_is_accepted_or_ignored(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ async def test_no_key_and_no_password_is_anywhere_to_be_seen(tmp_path: Path) -> 
 
 
 async def test_client_that_does_not_read_is_closed_and_costs_nobody_anything(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, MESSAGE_BUFFER_SIZE="1000") as proxy:
+    async with running_proxy(tmp_path, constants=OFTEN, MESSAGE_BUFFER_SIZE="1000") as proxy:
         gateway = proxy.gateways[0]
         reader = await proxy.join("T.AAPL", "T.NOISE")
         narrow = socket.socket()
@@ -183,9 +184,14 @@ async def test_processes_stop_also_while_redis_and_upstream_are_away(tmp_path: P
             await process.end()
 
 
-@pytest.mark.parametrize("module", ["ingest", "gateway", "shared.private_bus"])
 @pytest.mark.parametrize(
-    ("name", "value"), [("PROXY_STOCKS_PORT", "http"), ("MAX_CLIENTS", "-1"), ("LOG_LEVEL", "loud"), ("REDIS_URL", "x")]
+    ("module", "name", "value"),
+    [
+        ("ingest", "RECONNECT_DELAY_MS", "soon"),
+        ("gateway", "PROXY_STOCKS_PORT", "http"),
+        ("gateway", "REDIS_URL", "x"),
+        ("shared.private_bus", "LOG_LEVEL", "loud"),
+    ],
 )
 async def test_bad_value_ends_with_2_and_one_line(module: str, name: str, value: str, tmp_path: Path) -> None:
     process = await Process.start(python(module), tmp_path, {name: value}, name="bad")

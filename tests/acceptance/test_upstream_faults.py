@@ -1,6 +1,5 @@
 """Whatever happens upstream, clients stay connected, and their data flows again when upstream can send it."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.polygon import FakePolygon
-from tests.fakes.session import render_frame
-from tests.processes import Process, until
+from tests.processes import Process
 from tests.proxy import KEY, Proxy, running_proxy
 from tests.subscriber import Subscriber
 
@@ -166,74 +164,6 @@ async def test_ack_waits_for_upstreams_ack(tmp_path: Path) -> None:
         assert client.statuses[2:] == []
         await client.until_status("success: subscribed to: T.AAPL")
         assert proxy.fake.held() == {"T.AAPL"}
-
-
-async def send_as(fake: FakePolygon, frame: bytes, text: bool) -> None:
-    for connection in fake.live():
-        connection.write(frame, text=text)
-
-
-MALFORMED = {
-    "binary garbage": (b"\x00\xff\x00", False, 1),
-    "text that is not UTF-8": (b'[{"ev":"T","sym":"AAPL","n":"\xff\xfe"}]', True, 1),
-    "truncated": (b'[{"ev":"T","sym":"AAPL","p":1', True, 1),
-    "empty": (b"", True, 1),
-    "numbers": (b"[1,2,3]", True, 3),
-    "nested arrays": (b'[[{"ev":"T","sym":"AAPL"}]]', True, 1),
-    "no symbol": (b'[{"ev":"T","p":1}]', True, 1),
-    "no event type": (b'[{"sym":"AAPL","p":1}]', True, 1),
-    "symbol that is a number": (b'[{"ev":"T","sym":5}]', True, 1),
-    "a text": (b'"AAPL"', True, 1),
-    "null": (b"null", True, 1),
-    "two arrays": (b"[][]", True, 1),
-    "nested deep": (b'[{"ev":"T","sym":"AAPL","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]", True, 1),
-}
-
-
-async def count_malformed(proxy: Proxy) -> int:
-    return int((await proxy.redis.get_upstream()).get("malformed", "0"))
-
-
-@pytest.mark.parametrize("what", MALFORMED)
-async def test_malformed_frame_is_skipped_and_counted(what: str, tmp_path: Path) -> None:
-    frame, text, count = MALFORMED[what]
-    async with running_proxy(tmp_path) as proxy:
-        watch = await Watch.begin(proxy)
-        await send_as(proxy.fake, frame, text)
-        await watch.end()
-
-        async def is_counted() -> bool:
-            return await count_malformed(proxy) >= count
-
-        await until(is_counted, f"{count} malformed", (proxy.ingest,))
-        assert await count_malformed(proxy) == count
-        assert proxy.ingest.output.count("cannot be routed") == 1
-        assert (await proxy.redis.get_upstream())["drops"] == "0"
-
-
-async def test_good_events_of_a_frame_with_bad_ones_arrive(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path) as proxy:
-        client = await proxy.join("T.AAPL")
-        good = trade(7)
-        await send_as(proxy.fake, render_frame([b"7", good, b"null", b'{"ev":"T"}', b'{"x":1}', b"[]"]), text=True)
-        await client.until_event(good)
-
-        async def is_counted() -> bool:
-            return await count_malformed(proxy) == 5
-
-        await until(is_counted, "5 malformed")
-
-
-async def test_flood_of_malformed_frames_is_logged_at_most_once_a_second(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path) as proxy:
-        watch = await Watch.begin(proxy)
-        started = time.monotonic()
-        for _ in range(2000):
-            await send_as(proxy.fake, b"[1", text=True)
-            await asyncio.sleep(0)
-        await watch.end()
-        seconds = time.monotonic() - started
-        assert 1 <= proxy.ingest.output.count("cannot be routed") <= 1 + seconds
 
 
 async def test_status_of_an_unknown_kind_or_shape_disturbs_nothing(tmp_path: Path) -> None:

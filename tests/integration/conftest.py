@@ -15,10 +15,13 @@ from typing import Final, Self
 import pytest
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
 
 START_WITHIN_S: Final = 10.0
 POLL_S: Final = 0.02
+_ONCE: Final = Retry(NoBackoff(), 0)  # by itself redis-py tries for seconds
 
 
 class RedisServer:
@@ -54,7 +57,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with SyncRedis(unix_socket_path=str(self.path), socket_timeout=1.0) as redis:
+            with SyncRedis(unix_socket_path=str(self.path), socket_timeout=1.0, retry=_ONCE) as redis:
                 return bool(redis.ping())
         except AuthenticationError:
             return True  # it asks for a password, so it is there

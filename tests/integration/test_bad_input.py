@@ -108,11 +108,7 @@ async def until_counted(proxy: Proxy, name: str, least: int) -> None:
     await until(is_counted, f"{name} >= {least}", within_s=3.0)
 
 
-# A message above 1 MiB is closed by the library, with 1009, past our count.
-UNCOUNTED = pytest.mark.xfail(strict=True, reason="a close by the WebSocket library is not in bad_messages")
-
-
-@pytest.mark.parametrize("what", [pytest.param(w, marks=[UNCOUNTED] if b.close else []) for w, b in ROWS.items()])
+@pytest.mark.parametrize("what", ROWS)
 async def test_bad_message_is_answered_and_counted_and_changes_nothing_else(what: str, proxy: Proxy) -> None:
     bad = ROWS[what]
     bystander = await Bystander.begin(proxy)

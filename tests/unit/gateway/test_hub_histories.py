@@ -25,7 +25,7 @@ CHANNELS = (*EXACT, "T.*", "Q.*", ALL)
 EVERY_TYPE = frozenset(EVENT_TYPES["stocks"])
 ALLS = st.sampled_from([frozenset(), frozenset("T"), frozenset("Q"), frozenset("TQ"), EVERY_TYPE])
 EVENTS = st.lists(st.sampled_from(EXACT), min_size=1, max_size=5)  # the channel of each
-SOME_CHANNELS = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=4)
+SOME_CHANNELS = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=2)
 
 
 class Message(NamedTuple):
@@ -82,7 +82,7 @@ class HubHistories(RuleBasedStateMachine):
         self.held[member].update(channels)
         self.ever_held.setdefault(member, set()).update(channels)
         if is_ready:
-            self.set_ready(channels)
+            self.take_up(channels, is_ready=True)
 
     @rule(member=st.sampled_from(MEMBERS), channels=SOME_CHANNELS)
     def remove(self, member: str, channels: list[str]) -> None:
@@ -110,17 +110,13 @@ class HubHistories(RuleBasedStateMachine):
 
     # What the interest does.
 
-    @rule(channel=st.sampled_from(CHANNELS))
-    def listen(self, channel: str) -> None:
-        if self._is_wanted(channel):
-            self.listened.add(channel)
-
-    @rule(channels=SOME_CHANNELS)
-    def set_ready(self, channels: list[str]) -> None:
+    @rule(channels=SOME_CHANNELS, is_ready=st.booleans())
+    def take_up(self, channels: list[str], is_ready: bool) -> None:
         taken = [channel for channel in channels if self._is_wanted(channel)]
         self.listened.update(taken)
-        self.ready.update(taken)
-        self.hub.set_ready(taken)
+        if is_ready:
+            self.ready.update(taken)
+            self.hub.set_ready(taken)
 
     @rule(channel=st.sampled_from(CHANNELS))
     def let_go(self, channel: str) -> None:
@@ -269,7 +265,7 @@ class HubSettles(HubHistories):
         if self.queue is not None:
             self.mark([])
         self.alls = EVERY_TYPE
-        self.set_ready(list(CHANNELS))
+        self.take_up(list(CHANNELS), is_ready=True)
         for _ in range(2):
             self._close(Mark(7, self.sequence, 1, 0, self.alls))
         for member, held in self.held.items():
@@ -279,6 +275,6 @@ class HubSettles(HubHistories):
 
 
 TestHubHistories = HubHistories.TestCase
-TestHubHistories.settings = settings(deadline=None, max_examples=300, stateful_step_count=40)
+TestHubHistories.settings = settings(deadline=None, max_examples=500, stateful_step_count=40)
 TestHubSettles = HubSettles.TestCase
 TestHubSettles.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)

@@ -8,9 +8,11 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import gateway.interest
+from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.listener import Listener
+from shared.batch import Mark
 from shared.demand import Demand, LeaseLost
 from shared.names import Names
 
@@ -73,6 +75,16 @@ class Counts(Demand):
         self.counted.clear()
 
 
+class Looked(Held):
+    """What upstream holds is of no interest here."""
+
+    def __init__(self) -> None:
+        """Without a Redis to look at."""
+
+    async def refresh(self, channels: Iterable[str]) -> None:
+        pass
+
+
 class Rig:
     """Clients that hold channels, through the hub as in the gateway."""
 
@@ -80,10 +92,14 @@ class Rig:
         self.hub = Hub(NAMES)
         self.ear = Ear(self.hub)
         self.counts = Counts()
-        self.interest = Interest("g1", NAMES, self.hub, self.ear, self.counts, dict)
+        self.interest = Interest("g1", NAMES, self.hub, self.ear, self.counts, Looked(), dict)
 
     def hold(self, member: str, *channels: str) -> None:
         self.interest.want(self.hub.add(member, channels))
+
+    def mark(self) -> None:
+        """A heartbeat of an ingest that publishes trades whole as well."""
+        assert list(self.hub.close_batch(Mark(7, 1, 1, 0, frozenset("T")))) == []
 
     def leave(self, member: str) -> None:
         self.interest.unwant(self.hub.drop(member))
@@ -177,3 +193,20 @@ async def test_a_client_that_leaves_while_the_reply_to_its_acquire_is_lost_leave
     rig.hold("b", "T.MSFT")
     await rig.until(lambda: rig.hub.has_joined("b", "T.MSFT"))
     await rig.until(lambda: rig.counts.counted == {"T.MSFT"} == rig.ear.listened)
+
+
+async def test_what_still_serves_a_member_until_the_next_mark_is_listened_to_until_then(rig: Rig) -> None:
+    """A client goes from T.* to T.MSFT at a mark; ingest's heartbeat takes as long as the linger, or longer."""
+    rig.mark()
+    rig.hold("a", "T.*", "T.MSFT")
+    rig.hold("b", "Q.AAPL")
+    await rig.until(lambda: rig.counts.counted == {"T.*", "T.MSFT", "Q.AAPL"})
+    rig.mark()
+    assert rig.hub.has_joined("a", "T.MSFT")
+    rig.interest.unwant(rig.hub.remove("a", ["T.*"]))
+    rig.leave("b")
+    await rig.until(lambda: "Q.AAPL" not in rig.ear.listened)
+    assert rig.ear.listened == {"T.MSFT", "polygon:{stocks}:all:T"}
+    rig.mark()
+    await rig.until(lambda: rig.ear.listened == {"T.MSFT"})
+    assert rig.hub.has_joined("a", "T.MSFT")

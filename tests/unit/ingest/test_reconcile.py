@@ -248,5 +248,5 @@ def test_large_demand_is_asked_for_in_parts_and_given_up_in_parts() -> None:
     reconcile = make_live(*wanted)
     assert reconcile.held == wanted
     reconcile.set_wanted([], 1.0)
-    sizes = [len(reconcile.plan(1.0 + LINGER_S).unsubscribe) for _ in range(4)]
+    sizes = [len(reconcile.plan(1.0 + LINGER_S).drop) for _ in range(4)]
     assert sizes == [ACTION_CHANNELS, ACTION_CHANNELS, 1, 0]

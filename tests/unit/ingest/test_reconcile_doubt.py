@@ -73,11 +73,11 @@ class World:
         if plan.subscribe:
             assert not was_asking or self.now_s - self._asked_at >= CONFIRM_S, "two subscribes under way"
             self._asked_at = self.now_s
-        assert self.barred.isdisjoint(plan.unsubscribe), "dropped what was refused"
+        assert self.barred.isdisjoint(plan.drop), "dropped what was refused"
         new = [channel for channel in plan.subscribe if channel not in self.holds and channel not in self.mute]
         self._answers += sorted(new, key=lambda channel: channel not in self.barred)
         self.holds.update(set(plan.subscribe) - self.barred)
-        self.holds.difference_update(plan.unsubscribe)
+        self.holds.difference_update(plan.drop)
         assert all(is_covered(channel, self.holds) for channel in served), "gave up what is wanted"
         return plan
 

@@ -59,8 +59,8 @@ class Upstream:
         assert not self.holds.intersection(plan.subscribe), "asked for what is there"
         self.holds.update(set(plan.subscribe) - self.forbidden)
         self._answers += sorted(plan.subscribe, key=lambda channel: channel not in self.forbidden)
-        assert self.holds.issuperset(set(plan.unsubscribe) - self.forbidden), "dropped what is not there"
-        self.holds.difference_update(plan.unsubscribe)
+        assert self.holds.issuperset(set(plan.drop) - self.forbidden), "dropped what is not there"
+        self.holds.difference_update(plan.drop)
         assert all(is_covered(channel, self.holds) for channel in served), "gave up what is wanted"
 
     def settle(self) -> None:

@@ -76,7 +76,7 @@ def expect(source: list[Event]) -> list[tuple[str, str, bytes]]:
     return [(event_type, symbol, body.encode()) for event_type, symbol, body in source]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(source=st.lists(events(), max_size=5), space=SPACE)
 def test_bodies_are_exactly_the_bytes_of_the_events_and_heads_say_whose(source: list[Event], space: str) -> None:
     frame = make_array([f"{{{body}}}" for _, _, body in source], space)
@@ -86,7 +86,7 @@ def test_bodies_are_exactly_the_bytes_of_the_events_and_heads_say_whose(source: 
     assert split.malformed == 0
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(source=st.lists(events(), max_size=5))
 def test_a_frame_gives_the_same_with_and_without_white_space_around_its_events(source: list[Event]) -> None:
     objects = [f"{{{body}}}" for _, _, body in source]
