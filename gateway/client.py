@@ -70,6 +70,7 @@ class Client:
 
     async def close(self, code: int, reason: str) -> None:
         """Send what is queued and a close frame; cut the socket if the client does not take it in time."""
+        self.outbox.flush()
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self.connection.close(code, reason)

@@ -34,9 +34,17 @@ class Held:
         parts = expand(self._names.feed, [ALL])
         return parts <= self._channels | self.refused.keys() and not parts.isdisjoint(self._channels)
 
-    def find_refusals(self, channel: str) -> dict[str, str]:
-        """What upstream refuses of the channel, with its text: the channel itself, or parts of `*`."""
-        return {part: self.refused[part] for part in expand(self._names.feed, [channel]) if part in self.refused}
+    def find_refusal(self, channel: str) -> str | None:
+        """Upstream's text if it refuses the channel; of `*`, if it refuses every part; not if its wildcard is held."""
+        parts = expand(self._names.feed, [channel])
+        if parts <= self.refused.keys() and not any(is_covered(part, self._channels) for part in parts):
+            return self.refused[min(parts)]
+        return None
+
+    def find_refused_parts(self, channel: str) -> dict[str, str]:
+        """The parts of `*` that upstream refuses, with its text; of any other channel none."""
+        parts = sorted(expand(self._names.feed, [ALL])) if channel == ALL else []
+        return {part: self.refused[part] for part in parts if part in self.refused}
 
     def on_notice(self, text: bytes) -> None:
         """Ingest says what changed."""

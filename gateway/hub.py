@@ -107,6 +107,10 @@ class Hub:
         """Whether some member holds the channel."""
         return channel in self._holders
 
+    def is_routed(self, bus_channel: str) -> bool:
+        """Whether some group is served by this bus channel."""
+        return bus_channel.encode() in self._routes
+
     def get_wanted(self) -> list[str]:
         """All channels that some member holds."""
         return list(self._holders)

@@ -127,19 +127,26 @@ class Interest:
     async def _let_go(self) -> None:
         now = time.monotonic()
         channels = [channel for channel, since in self._idle_since.items() if now - since >= LINGER_S]
-        for channel in channels:
-            del self._idle_since[channel]
         if channels:
-            self._taken.difference_update(channels)
-            self._hub.set_unready(channels)
-            still = set(self._get_bus_channels(self._taken))
-            self._listener.unlisten(name for name in self._get_bus_channels(channels) if name not in still)
-            self._unreleased.update(channels)
+            self._stop_listening(channels, now)
         releasing = [channel for channel in self._unreleased if channel not in self._todo]
         if releasing:
             await self._demand.release(self._id, releasing)
             # Whoever is wanted again by now left the set, and is acquired in the next round.
             self._unreleased.difference_update(releasing)
+
+    def _stop_listening(self, channels: list[str], now: float) -> None:
+        still = set(self._get_bus_channels(self._taken.difference(channels)))
+        for channel in channels:
+            names = [name for name in self._get_bus_channels([channel]) if name not in still]
+            if any(self._hub.is_routed(name) for name in names):
+                self._idle_since[channel] = now  # a member is served by it until the next mark
+                continue
+            del self._idle_since[channel]
+            self._taken.discard(channel)
+            self._hub.set_unready([channel])
+            self._listener.unlisten(names)
+            self._unreleased.add(channel)
 
     def _get_bus_channels(self, channels: Iterable[str]) -> list[str]:
         """Where the events of these channels come from; `*` comes from all event types."""

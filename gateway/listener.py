@@ -37,7 +37,12 @@ class _SubscribedSocket(BusSocket):
         special = listener.special
         reply = gets()
         while reply is not False:
-            kind, channel, payload = reply
+            try:
+                kind, channel, payload = reply
+            except (TypeError, ValueError):
+                listener.on_odd(reply)
+                reply = gets()
+                continue
             if kind == b"message":
                 handler = special.get(channel)
                 if handler is None:
@@ -122,6 +127,10 @@ class Listener:
         """Redis confirmed a SUBSCRIBE or UNSUBSCRIBE."""
         if kind == b"subscribe" and (waiter := self._waiting.pop(channel, None)) is not None and not waiter.done():
             waiter.set_result(None)
+
+    def on_odd(self, reply: object) -> None:
+        """Redis said something that is neither a message nor a confirmation: most likely it refuses a SUBSCRIBE."""
+        _log.error("bus: Redis says %r", reply)
 
     async def run(self) -> None:
         """Keep the socket open and subscribed for as long as the process runs."""

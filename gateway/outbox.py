@@ -51,6 +51,12 @@ class Outbox:
             self._queued_events -= max(1, frame.count(b'"ev"'))
             self._transport.write(frame)
 
+    def flush(self) -> None:
+        """Hand everything to the transport, whether it likes it or not; for a client that is about to be closed."""
+        while self._queue and not self.is_closed:
+            self._transport.write(self._queue.popleft())
+        self._queued_events = 0
+
     def close(self) -> None:
         """Take no more, and forget what is queued."""
         self.is_closed = True

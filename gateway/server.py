@@ -18,6 +18,7 @@ from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.outbox import WRITE_LIMIT_BYTES
 from gateway.session import Session, State, Step
+from shared.channels import ALL
 from shared.protocol import (
     CLOSE_POLICY,
     CLOSE_RESTART,
@@ -143,7 +144,7 @@ class Door:
             self._interest.want(self._hub.add(client.outbox, step.add))
             self._settle(client)
             if client.session.owed:
-                self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, step.add)
+                self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, step.add, client.session.asks)
         if step.remove:
             self._interest.unwant(self._hub.remove(client.outbox, step.remove))
         if step.close:
@@ -166,15 +167,29 @@ class Door:
         statuses: list[Status] = []
         for channel in [*session.owed, *session.refused]:
             if self._hub.has_joined(client.outbox, channel) and self._held.is_held(channel):
-                statuses += session.acknowledge([channel])
-                statuses += [error(f"{text}: {part}") for part, text in self._held.find_refusals(channel).items()]
-        for channel in (self._held.refused.keys() & session.spellings.keys()) - session.refused:
-            statuses.append(session.refuse(channel, self._held.refused[channel]))
+                statuses += self._acknowledge(session, channel)
+        if self._held.refused:
+            for channel in list(session.spellings.keys() - session.refused):
+                if (text := self._held.find_refusal(channel)) is not None:
+                    statuses.append(session.refuse(channel, text))
+            statuses += self._tell_refused_parts(session)
         client.send(statuses)
 
-    def _settle_late(self, client: Client, channels: Iterable[str]) -> None:
+    def _acknowledge(self, session: Session, channel: str) -> list[Status]:
+        return [*session.acknowledge([channel]), *self._tell_refused_parts(session)]
+
+    def _tell_refused_parts(self, session: Session) -> list[Status]:
+        """Whoever holds `*` hears once of each part that upstream refuses."""
+        if ALL not in session.spellings or ALL in session.owed or ALL in session.refused:
+            return []
+        parts = {p: text for p, text in self._held.find_refused_parts(ALL).items() if p not in session.told_parts}
+        session.told_parts.update(parts)
+        return [error(f"{text}: {part}") for part, text in parts.items()]
+
+    def _settle_late(self, client: Client, channels: Iterable[str], ask: int) -> None:
         """Upstream was silent for too long: ack what is still owed, for nothing speaks against it."""
-        client.send(client.session.acknowledge([channel for channel in channels if channel in client.session.owed]))
+        owed = [channel for channel in channels if client.session.owed.get(channel) == ask]
+        client.send(status for channel in owed for status in self._acknowledge(client.session, channel))
 
     async def close(self) -> None:
         """Accept no more, and send every client away with a code after which it comes back."""

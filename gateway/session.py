@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from shared import protocol
-from shared.channels import BadChannel, UnknownTopic, parse_channel
+from shared.channels import ALL, BadChannel, UnknownTopic, parse_channel
 from shared.protocol import Action, BadAction, Status
 
 MAX_CHANNELS: Final = 50_000  # of one client; more are refused: whoever needs the market takes EV.*
@@ -47,7 +47,9 @@ class Session:
         self.state = State.GREETED
         self.bad_messages = 0
         self.spellings: dict[str, str] = {}  # channel held -> as the client wrote it, for its acks
-        self.owed: dict[str, None] = {}  # channels whose ack is still to be sent, in the order they were asked for
+        self.asks = 0  # subscribes so far
+        self.owed: dict[str, int] = {}  # channels whose ack is still to be sent, in order -> the ask that it answers
+        self.told_parts: set[str] = set()  # of `*`, refused by upstream, and the client knows
         self.refused: set[str] = set()  # channels that upstream refuses: kept, in case it changes its mind
 
     def receive(self, message: str | bytes) -> Step:
@@ -113,7 +115,10 @@ class Session:
         if len(new.keys() | self.spellings.keys()) > MAX_CHANNELS:
             return self._refuse_flood()
         self.spellings.update(new)
-        self.owed.update(dict.fromkeys(new))
+        self.asks += 1
+        self.owed.update(dict.fromkeys(new, self.asks))
+        if ALL in new:
+            self.told_parts.clear()
         self.refused.difference_update(new)
         return Step(tuple(refusals), add=tuple(new), unknown_topics=unknown, complaint=_first(refusals))
 

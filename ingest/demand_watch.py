@@ -47,7 +47,11 @@ class DemandWatch:
     async def _on_notice(self, message: dict[str, Any]) -> None:
         if message["type"] != "message":
             return
-        channels = _decode_channels(message["data"])
+        try:
+            channels = _decode_channels(message["data"])
+        except msgspec.DecodeError:
+            _log.warning("demand: a notice of an unknown shape")
+            return
         async with self._reading:
             wanted = await self._demand.filter_wanted(channels)
             self._upstream.update_wanted(wanted, set(channels) - wanted)

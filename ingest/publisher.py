@@ -48,6 +48,7 @@ class Publisher:
         self._unanswered: deque[Encoded] = deque()
         self._answers = 0  # to the oldest unanswered batch
         self._bytes = 0
+        self._resent = 0  # batches that the log may refuse because it has them
         self.lost_batches = 0
         self.lost_events = 0
         self.refusals = 0
@@ -75,8 +76,8 @@ class Publisher:
             self._socket = None
 
     def heartbeat(self, mark: Mark) -> None:
-        """Repeat a mark, so that gateways can tell silence from a dead bus; pointless while batches are unanswered."""
-        if self._socket is not None and self._socket.transport is not None and not self._unanswered:
+        """Repeat a mark, so that gateways can tell silence from a dead bus; not while Redis is away."""
+        if self._socket is not None and self._socket.transport is not None:
             beat = self._make_heartbeat(mark)
             self._keep(beat)
             self._socket.transport.write(beat.data)
@@ -91,7 +92,8 @@ class Publisher:
 
     def refused(self, reply: Exception) -> None:
         """Redis refused a command: count it, and tell the operator of the first."""
-        if "equal or smaller" in str(reply):  # the log has this batch already: it was sent again after a reconnect
+        if "equal or smaller" in str(reply) and self._resent > 0:
+            self._resent -= 1  # the log has this batch already: Redis had taken it before the connection broke
             return
         self.refusals += 1
         if self.refusals == 1:
@@ -120,6 +122,7 @@ class Publisher:
             # Redis may have published a part of the first one: a mark before it makes gateways forget that part.
             first = self._unanswered[0].mark
             self._keep(self._make_heartbeat(first._replace(sequence=first.sequence - 1)), at_front=True)
+        self._resent = len(self._unanswered)
         if socket.transport is not None:
             socket.transport.writelines([batch.data for batch in self._unanswered])
         self.on_connected()

@@ -48,7 +48,8 @@ class Reconcile:
         self._refusals: list[str] = []  # that came for the subscribe under way, each for one channel
         self._whole_refusal = ""  # that came for it, or was a repeat of the one before
         self._repeats = False  # whether such repeats may still come
-        self._doubtful: list[str] = []  # to be asked for one by one
+        self._doubtful: dict[str, None] = {}  # to be asked for one by one
+        self._is_doubts_turn = True  # so that new demand does not wait for all doubt to end
         self._clearing: set[str] = set()  # held, and perhaps about to be dropped
         self._dropping: dict[str, float] = {}
         self._retry_at: dict[str, float] = {}  # refused channels
@@ -124,6 +125,13 @@ class Reconcile:
             self._repeats = False
             self._settle(now_s, silent=False)
 
+        elif channel in self.refused or channel in self._doubtful:
+            # It came late, and was taken for refused or for doubtful; but an ack is the truth.
+            self.refused.pop(channel, None)
+            self._retry_at.pop(channel, None)
+            self._doubtful.pop(channel, None)
+            self.held.add(channel)
+
     def rejected(self, message: str, names_one: bool, now_s: float) -> bool:
         """Upstream refused something of the subscribe under way; False if there is none, so it is nobody's.
 
@@ -149,7 +157,7 @@ class Reconcile:
         elif silent and self._whole_refusal:
             self._refuse(list(self._asked), self._whole_refusal, now_s)
         elif silent and self._refusals:
-            self._doubtful += self._asked
+            self._doubtful.update(self._asked)
             self._end_subscribe()
         elif silent or not self._asked:
             self.held.update(self._asked)
@@ -197,12 +205,14 @@ class Reconcile:
         return find_cover(self._feed, kept - self.refused.keys())
 
     def _choose(self, cover: frozenset[str]) -> list[str]:
-        """The next subscribe: one doubtful channel, or as many as fit of what is missing."""
-        while self._doubtful:
-            channel = self._doubtful.pop()
-            if channel not in self.held:  # even if nobody wants it now: what is not known cannot be dropped
-                return [channel]
-        return sorted(cover - self.held)[:ACTION_CHANNELS]
+        """The next subscribe: one doubtful channel, or as many as fit of what is missing, in turns."""
+        missing = sorted(cover - self.held - self._doubtful.keys())[:ACTION_CHANNELS]
+        self._is_doubts_turn = not self._is_doubts_turn or not missing
+        if not self._doubtful or not self._is_doubts_turn:
+            return missing
+        channel = next(iter(self._doubtful))
+        del self._doubtful[channel]
+        return [channel]  # even if nobody wants it now: what is not known cannot be dropped
 
     def _expire(self, now_s: float) -> None:
         for since, limit_s in ((self._unwanted_since, LINGER_S), (self._dropping, DROPPED_S)):

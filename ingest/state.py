@@ -32,12 +32,14 @@ class StateWriter:
         self._fixed = {"holder": f"{socket.gethostname()}:{os.getpid()}", "epoch": epoch, "feed": names.feed}
         self._clear = redis.register_script(read_script("clear"))
         self._to_drop: set[str] = set()
+        self._generation = 0  # of what Redis knows; a writing that began before `forget` proves nothing after it
         self._lock = asyncio.Lock()  # one writing or clearing at a time, or `_written` would not be true
         self._written: tuple[set[str], dict[str, str]] | None = None  # as Redis has it; None when that is not known
 
     def forget(self) -> None:
         """Redis may have lost what was written."""
         self._written = None
+        self._generation += 1
         self._upstream.changed.set()
 
     async def run(self) -> None:
@@ -108,10 +110,12 @@ class StateWriter:
         else:
             before = self._written[0]
             notice = HeldNotice(added=sorted(held - before), removed=sorted(before - held), refused=refused)
+        generation = self._generation
         async with self._redis.pipeline(transaction=True) as pipe:
             self._queue_held(pipe, notice)
             await pipe.execute()
-        self._written = held, refused
+        if generation == self._generation:
+            self._written = held, refused
 
     def _queue_held(self, pipe: Any, notice: HeldNotice) -> None:
         names = self._names

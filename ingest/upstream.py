@@ -85,7 +85,9 @@ class Upstream:
             self._set_state("live")
             self.plan()
         elif step.confirmed is not None:
+            known = len(self.reconcile.refused)
             self.reconcile.confirmed(step.confirmed, time.monotonic())
+            self._report_refused(known)
             self._go_on()
         elif step.refused is not None:
             self._on_refusal(step.refused)
@@ -101,10 +103,14 @@ class Upstream:
         names_one = not message.startswith(SUBSCRIPTION_LIMIT)
         if not self.reconcile.rejected(message, names_one, time.monotonic()):
             _log.warning("upstream refuses something that was not asked for: %s", message)
-        elif len(self.reconcile.refused) > known:
-            refused = list(self.reconcile.refused)[known:]
-            _log.warning("upstream refuses %d channels, such as %s: %s", len(refused), refused[0], message)
+        self._report_refused(known)
         self._go_on()
+
+    def _report_refused(self, known: int) -> None:
+        """Tell the operator which channels were found refused since there were `known` of them."""
+        refused = list(self.reconcile.refused.items())[known:]
+        if refused:
+            _log.warning("upstream refuses %d channels, such as %s: %s", len(refused), *refused[0])
 
     def _go_on(self) -> None:
         """Upstream answered: ask for the next channels if it has answered all."""

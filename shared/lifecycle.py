@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 _log = logging.getLogger(__name__)
-_CANCEL_WITHIN_S: Final = 3.0
+_CANCEL_TRIES: Final = 6
+_CANCEL_EVERY_S: Final = 0.5
 
 
 class TaskEnded(Exception):
@@ -44,9 +45,11 @@ class Tasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            _, pending = await asyncio.wait(self._tasks, timeout=_CANCEL_WITHIN_S)
+        pending = self._tasks
+        for _ in range(_CANCEL_TRIES):  # again, since a library may swallow a cancellation that met it while connecting
             for task in pending:
-                _log.error("task %s did not end within %.0f s", task.get_name(), _CANCEL_WITHIN_S)
+                task.cancel()
+            if pending:
+                _, pending = await asyncio.wait(pending, timeout=_CANCEL_EVERY_S)
+        for task in pending:
+            _log.error("task %s does not end", task.get_name())

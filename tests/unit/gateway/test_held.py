@@ -69,7 +69,8 @@ def copy() -> Copy:
 def test_nothing_is_held_or_refused_before_ingest_said_so(copy: Copy) -> None:
     assert copy.get_held("T.AAPL", "T.*", "*") == []
     assert copy.held.refused == {}
-    assert copy.held.find_refusals("*") == {}
+    assert copy.held.find_refusal("*") is None
+    assert copy.held.find_refused_parts("*") == {}
 
 
 def test_notices_add_and_remove_and_each_is_told(copy: Copy) -> None:
@@ -156,12 +157,16 @@ def test_a_star_has_the_parts_of_the_feed() -> None:
 
 def test_refusals_are_found_by_the_channel_itself_and_by_the_star_they_are_part_of(copy: Copy) -> None:
     copy.hear("T.*", refused={"NOI.*": REFUSAL, "FMV.*": "not in your plan", "T.AAPL": REFUSAL})
-    find = copy.held.find_refusals
-    assert find("NOI.*") == {"NOI.*": REFUSAL}
-    assert find("*") == {"NOI.*": REFUSAL, "FMV.*": "not in your plan"}
-    assert find("T.AAPL") == {"T.AAPL": REFUSAL}
-    assert find("T.*") == {}
-    assert find("T.MSFT") == {}
+    find = copy.held.find_refusal
+    assert find("NOI.*") == REFUSAL
+    assert find("T.AAPL") is None, "its wildcard is held, so its events come"
+    assert find("T.*") is None
+    assert find("T.MSFT") is None
+    assert find("*") is None, "a part of it is held"
+    assert copy.held.find_refused_parts("*") == {"NOI.*": REFUSAL, "FMV.*": "not in your plan"}
+    assert copy.held.find_refused_parts("NOI.*") == {}
+    copy.hear(removed=["T.*"], refused={"T.AAPL": REFUSAL})
+    assert find("T.AAPL") == REFUSAL
 
 
 # Read whole.
