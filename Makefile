@@ -14,7 +14,7 @@ run: $(RUNNABLE)
 	@exec $(VENV)/bin/honcho start --env /dev/null -c bus=1,ingest=1,gateway=$(GATEWAYS)
 
 test: lint
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 3 --dist loadfile
 
 lint: $(TESTABLE)
 	$(VENV)/bin/ruff check .

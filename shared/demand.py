@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from shared.names import Names
 
-LEASE_S: Final = 8.0  # a killed gateway's counts are gone after LEASE_S + SWEEP_S at the latest, promised <= 10 s
+LEASE_S: Final = 7.0  # a killed gateway's counts are gone after LEASE_S + SWEEP_S at the latest, promised <= 10 s
 RENEW_S: Final = 2.0
 SWEEP_S: Final = 1.0
 CHUNK: Final = 500  # channels in one script call: ~0.5 ms during which Redis serves nobody else

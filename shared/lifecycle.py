@@ -46,7 +46,7 @@ class Tasks:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         pending = self._tasks
-        for _ in range(_CANCEL_TRIES):  # again, since a library may swallow a cancellation that met it while connecting
+        for _ in range(_CANCEL_TRIES):  # again: asyncio.wait_for may swallow one that comes as its work ends
             for task in pending:
                 task.cancel()
             if pending:

@@ -46,7 +46,7 @@ def test_an_ack_takes_a_refusal_back() -> None:
     reconcile.confirmed("T.AAPL", 2.2)
     assert "T.AAPL" not in reconcile.refused
     assert "T.AAPL" in reconcile.held
-    # as it is: upstream sends T.AAPL, and nobody ever unsubscribes it when its demand goes within REFUSED_S
+    # Else upstream sends T.AAPL, and nobody ever unsubscribes it when its demand goes within REFUSED_S
     reconcile.update_wanted([], ["T.AAPL"], 3.0)
     assert reconcile.plan(3.0 + LINGER_S).drop == ["T.AAPL"]
 
