@@ -1,9 +1,10 @@
 """Who gets which event: the heart of a gateway.  Pure, hot.
 
 Theory.  Clients that get exactly the same channels form an *interest group*.  While a batch comes in, each bus message
-is appended, without its brackets, to the list of every group that holds its channel; at the mark each group's list
-becomes one WebSocket frame, built once, and every member gets the same bytes.  So a client gets one frame a batch,
-and the cost of an event does not depend on how many clients share a group.
+is appended, without its brackets, to the list of every group that holds its channel; the mark *seals* the lists.  When
+all that has arrived is taken in, each group's list becomes one WebSocket frame, built once, and every member gets the
+same bytes.  So a client gets one frame a batch, or one for all the batches that arrived together when this process is
+behind, which costs less just then; and the cost of an event does not depend on how many clients share a group.
 
 What a client gets is the *cover* of what it holds (`T.*` beside `T.AAPL`: only the first).  A channel counts only
 once it is *ready*: listened to on the bus and counted in Redis, and a wildcard only while the last mark named its event
@@ -24,14 +25,15 @@ _TEXT_FIN: Final = 0x81  # RFC 6455 section 5.2: FIN and opcode 1, text
 
 
 class Group:
-    """The members that get exactly `channels`, and what came for them since the last mark."""
+    """The members that get exactly `channels`; what came since the last mark, and what is sealed for the flush."""
 
-    __slots__ = ("channels", "members", "parts")
+    __slots__ = ("channels", "members", "parts", "sealed")
 
     def __init__(self, channels: frozenset[str]) -> None:
         self.channels = channels
         self.members: dict[Hashable, None] = {}
         self.parts: list[bytes] = []
+        self.sealed: list[bytes] = []
 
 
 def encode_frame(parts: list[bytes]) -> bytes:
@@ -198,21 +200,37 @@ class Hub:
             for parts in lists:
                 parts.append(part)
 
-    def close_batch(self, mark: Mark) -> Iterator[tuple[bytes, Iterable[Hashable]]]:
-        """The frames of the batch that the mark closes, each with its members; then whoever waited changes group.
+    def seal(self, mark: Mark) -> bool:
+        """Close the batch; its events wait for the flush.  True if that must come before anything else is collected.
 
         A batch that was closed before, sent again because Redis died before it answered, is discarded.
         """
-        is_new = self._advance(mark)
-        if is_new and mark.events:
+        if self._advance(mark) and mark.events:
             for group in self._groups.values():
                 if group.parts:
-                    yield encode_frame(group.parts), group.members
+                    group.sealed += group.parts
                     group.parts.clear()
         else:
             self.discard()
         self._in_batch = False
-        self._change_groups(mark.alls)
+        if mark.alls != self._alls:
+            self._alls = mark.alls
+            self._moves.update(dict.fromkeys(self._held))
+        return bool(self._moves)
+
+    def flush(self) -> Iterator[tuple[bytes, Iterable[Hashable]]]:
+        """One frame for each group that has something sealed, with its members; then whoever waited changes group."""
+        for group in self._groups.values():
+            if group.sealed:
+                yield encode_frame(group.sealed), group.members
+                group.sealed.clear()
+        if not self._in_batch:
+            self._change_groups()
+
+    def close_batch(self, mark: Mark) -> Iterator[tuple[bytes, Iterable[Hashable]]]:
+        """Seal and flush."""
+        self.seal(mark)
+        yield from self.flush()
 
     def _advance(self, mark: Mark) -> bool:
         """Go on to the mark if it is later than the last one; count what was missed in between."""
@@ -231,10 +249,7 @@ class Hub:
             group.parts.clear()
         self._in_batch = False
 
-    def _change_groups(self, alls: frozenset[str]) -> None:
-        if alls != self._alls:
-            self._alls = alls
-            self._moves.update(dict.fromkeys(self._held))
+    def _change_groups(self) -> None:
         for member in list(self._moves):
             target = self._get_target(member)
             group = self._group_of.get(member)

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.hub import Hub
 from gateway.outbox import Outbox
 from shared.backoff import Backoff
-from shared.batch import encode_command, parse_mark
+from shared.batch import Mark, encode_command, parse_mark
 from shared.bus import BusError, BusSocket, open_bus_socket
 from shared.metrics import Histogram
 from shared.names import Names
@@ -17,6 +17,7 @@ from shared.names import Names
 _log = logging.getLogger(__name__)
 _CONFIRM_WITHIN_S: Final = 5.0
 _CHUNK: Final = 500  # channels in one SUBSCRIBE
+_BACKLOG_BYTES: Final = 128 * 1024  # in one read; at 50,000 events/s a batch has 12 KB
 
 
 class BusAway(Exception):
@@ -52,6 +53,18 @@ class _SubscribedSocket(BusSocket):
             else:
                 listener.on_confirmed(kind, channel)
             reply = gets()
+        listener.flush()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if len(data) >= _BACKLOG_BYTES and self.transport is not None and not self.transport.is_closing():
+            # We are behind.  libuv would read on and on in this round of the loop, and nothing else would happen.
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
 
 class Listener:
@@ -67,6 +80,7 @@ class Listener:
         self.special = {names.mark.encode(): self._on_mark, names.held.encode(): on_held}
         self.on_connected: Callable[[], None] = lambda: None
         self.on_moved: Callable[[], None] = lambda: None
+        self._sealed: list[Mark] = []  # closed since the last flush
         self.latency = Histogram()
         self.frames_out = 0
         self.bytes_out = 0
@@ -75,25 +89,37 @@ class Listener:
 
     def _on_mark(self, text: bytes) -> None:
         mark = parse_mark(text)
+        self.last_mark_s = time.time()
+        self._sealed.append(mark)
+        if self.hub.seal(mark):
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was sealed; called when all that has arrived is taken in."""
+        if not self._sealed:
+            return
         frames = 0
         moves_made = self.hub.moves_made
-        for frame, members in self.hub.close_batch(mark):
+        for frame, members in self.hub.flush():
             member: Outbox
             for member in members:  # type: ignore[assignment]  # the hub is given outboxes and no others
                 member.send(frame)
             count = len(members)  # type: ignore[arg-type]
             frames += count
             self.bytes_out += len(frame) * count
-        self.last_mark_s = time.time()
         if frames:
             self.frames_out += frames
             # The loop writes to the sockets at the end of this round: what counts is the time after that.
-            self._loop.call_soon(self._measure, mark.received_us)
+            self._loop.call_soon(self._measure, self._sealed)
+        self._sealed = []
         if self.hub.moves_made != moves_made:
             self.on_moved()
 
-    def _measure(self, received_us: int) -> None:
-        self.latency.add(time.time_ns() // 1000 - received_us)
+    def _measure(self, marks: list[Mark]) -> None:
+        now_us = time.time_ns() // 1000
+        for mark in marks:
+            if mark.events:
+                self.latency.add(now_us - mark.received_us)
 
     async def listen(self, channels: Iterable[str]) -> None:
         """SUBSCRIBE, and wait until Redis confirmed each; raises BusAway."""
