@@ -56,7 +56,7 @@ class Churn:
         self._load = Load(proxy.fake.live, rate=plan.rate, symbols=plan.symbols, seed=plan.seed)
         self._sessions: dict[Client, tuple[Gateway, tuple[str, ...]]] = {}
         self._ending = False
-        self._killed: set[str] = set()
+        self._killed: set[int] = set()
         self.report = Report()
 
     async def run(self) -> Report:
@@ -111,7 +111,7 @@ class Churn:
 
     def _end(self, client: Client) -> None:
         gateway, channels = self._sessions.pop(client)
-        if client.closed.done() and gateway.process.child.returncode is not None:
+        if client.closed.done() and gateway.process.pid in self._killed:
             self.report.cut_off += 1
         self._judge(client.checker.finish({}), channels)
 
@@ -123,6 +123,7 @@ class Churn:
 
     async def _kill_a_gateway(self) -> None:
         victim = self._chance.choice(self._proxy.gateways)
+        self._killed.add(victim.process.pid)
         victim.process.child.kill()
         await victim.process.child.wait()
         fresh = await self._proxy.start_gateway(PROXY_STOCKS_PORT=str(victim.port))
