@@ -74,7 +74,7 @@ class Reconcile:
     @property
     def doubled(self) -> frozenset[str]:
         """Exact channels whose events may come twice now, because their wildcard is subscribed beside them."""
-        live = {*self.held, *self._asked, *self._dropping}
+        live = {*self.held, *self._asked, *self._doubtful, *self._dropping}
         wild = {channel for channel in live if is_wildcard(channel)}
         return frozenset(c for c in live if wild and not is_wildcard(c) and get_wildcard(c) in wild)
 
@@ -155,7 +155,8 @@ class Reconcile:
         if self._asked and len(self._refusals) >= len(self._asked):
             self._refuse(list(self._asked), self._refusals[0], now_s)
         elif silent and self._whole_refusal:
-            self._refuse(list(self._asked), self._whole_refusal, now_s)
+            self._repeats = False  # asked again, and then the first refusal is no repeat
+            self._end_subscribe()
         elif silent and self._refusals:
             self._doubtful.update(self._asked)
             self._end_subscribe()
