@@ -89,6 +89,9 @@ class Subscriber:
     async def until_events(self, count: int, within_s: float = 20.0) -> None:
         await self._until(lambda: len(self.events) >= count, f"{count} events", within_s)
 
+    async def until_first_event(self, within_s: float = WITHIN_S) -> None:
+        await self._until(lambda: bool(self.events), "any event", within_s)
+
     async def until_closed(self, within_s: float = WITHIN_S) -> int:
         await self._until(lambda: self.close_code is not None, "the end", within_s)
         assert self.close_code is not None

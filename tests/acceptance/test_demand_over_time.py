@@ -1,0 +1,82 @@
+"""Demand as real processes serve it: a gateway that stands still, and how soon subscriptions are answered."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.demand import CHUNK, LEASE_S
+from tests.proxy import running_proxy
+from tests.subscriber import Subscriber
+
+TRADE = b'{"ev":"T","sym":"%s","x":4,"p":114.125,"s":100,"t":1536036818784,"q":%d,"z":3}'
+
+
+@pytest.mark.timeout(90)
+async def test_a_gateway_that_stood_still_past_its_lease_asserts_again_and_goes_on(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy:
+        still = await proxy.join("T.AAPL", "T.MSFT", gateway=0)
+        other = await proxy.join("T.MSFT", gateway=1)
+        await proxy.until_refcount({"T.AAPL": 1, "T.MSFT": 2})
+        paused = proxy.gateways[0].process.child
+        paused.send_signal(signal.SIGSTOP)
+        await proxy.until_refcount({"T.MSFT": 1}, within_s=LEASE_S + 5.0)
+        assert await proxy.fake.emit(TRADE % (b"MSFT", 1)) == 1
+        await other.until_event(TRADE % (b"MSFT", 1))
+        paused.send_signal(signal.SIGCONT)
+        await proxy.until_refcount({"T.AAPL": 1, "T.MSFT": 2})
+        await still.until_event(TRADE % (b"MSFT", 1))
+        await proxy.emit(TRADE % (b"AAPL", 1), still)
+        await proxy.emit(TRADE % (b"MSFT", 2), still, other)
+        assert still.events == [TRADE % (b"MSFT", 1), TRADE % (b"AAPL", 1), TRADE % (b"MSFT", 2)]
+        assert proxy.find_subscribes("T.AAPL") == 1, "the linger outlasts the pause, so upstream was never asked again"
+        assert "lease lost" in proxy.gateways[0].process.output
+
+
+async def test_ten_thousand_channels_are_acked_within_a_second_in_few_messages(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, LOG_LEVEL="info") as proxy:
+        client = await proxy.join()
+        channels = [f"T.S{number:05d}" for number in range(10_000)]
+        started = time.monotonic()
+        await client.say("subscribe", ",".join(channels))
+        await client.until_status(f"success: subscribed to: {channels[-1]}", within_s=5.0)
+        took_s = time.monotonic() - started
+        acks = [status for status in client.statuses if status.startswith("success: subscribed to: ")]
+        assert sorted(acks) == [f"success: subscribed to: {channel}" for channel in channels]
+        print(f"10,000 channels acked in {took_s:.3f} s")
+        assert took_s < 1.0
+        messages = [action for action in proxy.fake.actions if action.action == "subscribe"]
+        assert len(messages) <= len(channels) / CHUNK + 2
+        assert max(len(message.params) for message in messages) < 1_000_000
+
+
+async def test_a_channel_that_is_held_already_brings_its_first_event_within_50_ms(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2, LOG_LEVEL="info") as proxy:
+        first = await proxy.join("T.AAPL", gateway=0)
+        number = 0
+        ended = asyncio.Event()
+
+        async def trade_all_the_time() -> None:
+            nonlocal number
+            while not ended.is_set():
+                number += 1
+                await proxy.fake.emit(TRADE % (b"AAPL", number))
+                await asyncio.sleep(0.001)  # the market's own pace
+
+        market = asyncio.create_task(trade_all_the_time())
+        took_ms = []
+        for _ in range(20):
+            client = await Subscriber.join(proxy.gateways[1].url)
+            proxy.clients.append(client)
+            started = time.perf_counter()
+            await client.say("subscribe", "T.AAPL")
+            await client.until_first_event()
+            took_ms.append((time.perf_counter() - started) * 1000)
+            client.abort()
+        ended.set()
+        await market
+        print(f"subscribe to first event, ms: {sorted(took_ms)}")
+        assert sorted(took_ms)[len(took_ms) // 2] < 50.0
+        assert first.is_open
