@@ -22,7 +22,7 @@ lint: $(TESTABLE)
 	$(VENV)/bin/mypy
 
 soak-demand: $(TESTABLE)
-	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_churn.py tests/property
+	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_churn.py tests/acceptance/test_demand_over_time.py tests/property
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench
