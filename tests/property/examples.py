@@ -5,7 +5,7 @@ from typing import Final
 
 from hypothesis import HealthCheck, settings
 
-_SOAK: Final = "30" if os.environ.get("POLYGON_PROXY_SOAK") else "1"
+_SOAK: Final = "5" if os.environ.get("POLYGON_PROXY_SOAK") else "1"
 FACTOR: Final = max(1, int(os.environ.get("POLYGON_PROXY_EXAMPLES", _SOAK)))
 TIMEOUT_S: Final = 120 * FACTOR  # of one test
 
