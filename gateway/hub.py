@@ -227,11 +227,6 @@ class Hub:
         if not self._in_batch:
             self._change_groups()
 
-    def close_batch(self, mark: Mark) -> Iterator[tuple[bytes, Iterable[Hashable]]]:
-        """Seal and flush."""
-        self.seal(mark)
-        yield from self.flush()
-
     def _advance(self, mark: Mark) -> bool:
         """Go on to the mark if it is later than the last one; count what was missed in between."""
         last = self.last_mark

@@ -29,7 +29,6 @@ class Polygon:
         self._url = url
         self._upstream = upstream
         self._intake = intake
-        self._retry_s = retry_s
         self._ping_s = ping_s
         self._backoff = Backoff(retry_s, max(retry_s, _RETRY_CAP_S))
 

@@ -22,6 +22,7 @@ from tests.fakes.session import Script, render_frame, render_status
 from tests.property.clock import Clock
 from tests.property.model import parts_of
 from tests.property.polygon import Wire
+from tests.unit.gateway.frames import close_batch
 
 NAMES: Final = Names("stocks")
 _HEADER_BYTES: Final = {126: 4, 127: 10}  # of an unmasked WebSocket frame, by its second byte (RFC 6455 section 5.2)
@@ -101,7 +102,7 @@ class Gateway:
                 self.hub.collect(channel, payload)
                 continue
             self.marks += 1
-            for frame, members in self.hub.close_batch(parse_mark(payload)):
+            for frame, members in close_batch(self.hub, parse_mark(payload)):
                 events = [event["i"] for event in json.loads(frame[_HEADER_BYTES.get(frame[1], 2) :])]
                 for member in members:
                     self.got.setdefault(str(member), []).extend(events)

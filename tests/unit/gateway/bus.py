@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from gateway.hub import Hub
 from shared.batch import Mark
 from shared.names import Names
-from tests.unit.gateway.frames import read_events
+from tests.unit.gateway.frames import close_batch, read_events
 
 NAMES = Names("stocks")
 
@@ -51,7 +51,7 @@ class Bus:
             self.sequence += 1
             sequence = self.sequence
         got: dict[Hashable, list[int]] = {}
-        for frame, members in self.hub.close_batch(Mark(self.epoch, sequence, 1, 1, self.alls)):
+        for frame, members in close_batch(self.hub, Mark(self.epoch, sequence, 1, 1, self.alls)):
             for member in members:
                 assert member not in got, "two frames of one batch"
                 got[member] = [event["n"] for event in read_events(frame)]

@@ -1,11 +1,14 @@
 """What a client's own WebSocket library makes of our bytes."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Hashable, Iterable, Iterator
 from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
+
+from gateway.hub import Hub
+from shared.batch import Mark
 
 
 def parse_frame(data: bytes) -> Frame:
@@ -36,3 +39,9 @@ def read_events(data: bytes) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = json.loads(bytes(frame.data).decode())
     assert isinstance(events, list)
     return events
+
+
+def close_batch(hub: Hub, mark: Mark) -> Iterator[tuple[bytes, Iterable[Hashable]]]:
+    """What the listener does at a mark that is the last thing to arrive."""
+    hub.seal(mark)
+    return hub.flush()

@@ -12,7 +12,7 @@ from gateway.session import Session
 from shared.batch import Mark
 from shared.held import HeldNotice, encode_held
 from shared.names import Names
-from tests.unit.gateway.frames import read_events
+from tests.unit.gateway.frames import close_batch, read_events
 
 KEY = "right-key"
 
@@ -127,7 +127,7 @@ class House:
 
     def mark(self, *event_types: str) -> None:
         """Ingest publishes these event types whole from now on."""
-        list(self._hub.close_batch(Mark(7, 1, 1, 0, frozenset(event_types))))
+        list(close_batch(self._hub, Mark(7, 1, 1, 0, frozenset(event_types))))
         self.door.on_change()
 
     def hear(self, *added: str, **more: Any) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from shared.batch import Mark
 from tests.unit.gateway.bus import Bus
+from tests.unit.gateway.frames import close_batch
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_members_with_the_same_channels_get_the_very_same_bytes(bus: Bus) -> Non
     bus.hold("other", "Q.AAPL")
     bus.send("T.AAPL", 1)
     bus.send("Q.AAPL", 2)
-    frames = [(frame, list(members)) for frame, members in bus.hub.close_batch(Mark(7, 1, 1, 2, frozenset()))]
+    frames = [(frame, list(members)) for frame, members in close_batch(bus.hub, Mark(7, 1, 1, 2, frozenset()))]
     assert sorted(sorted(map(str, members)) for _, members in frames) == [["a", "b", "c"], ["other"]]
 
 
@@ -204,5 +205,5 @@ def test_missed_batches_are_counted(bus: Bus) -> None:
 def test_batches_that_only_a_heartbeat_tells_of_are_missed_as_well(bus: Bus) -> None:
     """A heartbeat closes nothing (shared/batch.py): if it names batch 4 after we flushed 1, three are missed."""
     bus.mark(1)
-    list(bus.hub.close_batch(Mark(bus.epoch, 4, 1, 0, frozenset())))
+    list(close_batch(bus.hub, Mark(bus.epoch, 4, 1, 0, frozenset())))
     assert bus.hub.missed_batches == 3

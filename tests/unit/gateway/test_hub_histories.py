@@ -16,7 +16,7 @@ from gateway.hub import Hub
 from shared.batch import Mark
 from shared.channels import ALL, EVENT_TYPES, find_cover
 from shared.names import Names
-from tests.unit.gateway.frames import read_events
+from tests.unit.gateway.frames import close_batch, read_events
 
 NAMES = Names("stocks")
 MEMBERS = ("a", "b", "c")
@@ -192,7 +192,7 @@ class HubHistories(RuleBasedStateMachine):
 
     def _close(self, mark: Mark) -> None:
         served: set[object] = set()
-        for frame, members in self.hub.close_batch(mark):
+        for frame, members in close_batch(self.hub, mark):
             numbers = [event["n"] for event in read_events(frame)]
             names = {str(member) for member in members}
             assert names
@@ -255,7 +255,7 @@ class HubHistories(RuleBasedStateMachine):
             self.hub.drop(member)
         assert self.hub.get_wanted() == []
         self.hub.collect(b"T.AAPL", b'[{"ev":"T","n":0}]')
-        assert list(self.hub.close_batch(Mark(9, 1, 1, 1, frozenset()))) == []
+        assert list(close_batch(self.hub, Mark(9, 1, 1, 1, frozenset()))) == []
 
 
 class HubSettles(HubHistories):

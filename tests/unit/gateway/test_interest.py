@@ -15,6 +15,7 @@ from gateway.listener import Listener
 from shared.batch import Mark
 from shared.demand import Demand, LeaseLost
 from shared.names import Names
+from tests.unit.gateway.frames import close_batch
 
 NAMES: Final = Names("stocks")
 WITHIN_S: Final = 5.0
@@ -99,7 +100,7 @@ class Rig:
 
     def mark(self) -> None:
         """A heartbeat of an ingest that publishes trades whole as well."""
-        assert list(self.hub.close_batch(Mark(7, 1, 1, 0, frozenset("T")))) == []
+        assert list(close_batch(self.hub, Mark(7, 1, 1, 0, frozenset("T")))) == []
 
     def leave(self, member: str) -> None:
         self.interest.unwant(self.hub.drop(member))
