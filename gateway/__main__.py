@@ -1,5 +1,7 @@
 """`python -m gateway`: configuration from the environment, then run until told to stop."""
 
+import errno
+import socket
 import sys
 
 import uvloop
@@ -19,6 +21,12 @@ def main() -> None:
     try:
         uvloop.run(_run(settings))
     except OSError as exc:
+        if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
+            print(
+                f"configuration: PROXY_HOST={settings.proxy_host!r}: expected an address of this machine",
+                file=sys.stderr,
+            )
+            sys.exit(2)
         print(f"gateway: cannot listen on {settings.proxy_host}:{settings.proxy_stocks_port}: {exc}", file=sys.stderr)
         sys.exit(1)
 

@@ -23,6 +23,7 @@ from shared.names import Names
 _log = logging.getLogger(__name__)
 LINGER_S: Final = 1.0
 _RETRY_S: Final = 0.5
+_LEAVE_WITHIN_S: Final = 1.0
 
 
 class Interest:
@@ -157,8 +158,9 @@ class Interest:
         return list(exact)
 
     async def leave(self) -> None:
-        """Give all demand back at once."""
+        """Give all demand back at once; a Redis that does not answer must not hold up the end."""
         try:
-            await self._demand.leave(self._id)
-        except (RedisError, OSError) as exc:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await self._demand.leave(self._id)
+        except (RedisError, OSError, TimeoutError) as exc:
             _log.info("demand: not given back (%s); the lease will run out", exc)

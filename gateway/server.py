@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import http
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -64,6 +64,7 @@ class Door:
         self._limit_events = limit_events
         self._server: Server | None = None
         self._loop = asyncio.get_running_loop()
+        self.is_fed: Callable[[], bool] = lambda: True  # whether ingest lives, so that what it said is held is held
         self.clients: set[Client] = set()
         self.refused_clients = 0
         self.slow_clients = 0
@@ -95,8 +96,11 @@ class Door:
         )
 
     def _check_path(self, connection: ServerConnection, request: Request) -> Response | None:
-        if urlsplit(request.path).path in (f"/{self._feed}", "/"):
-            return None
+        try:
+            if urlsplit(request.path).path in (f"/{self._feed}", "/"):
+                return None
+        except ValueError:
+            self.bad_messages += 1
         return connection.respond(http.HTTPStatus.NOT_FOUND, f"connect to /{self._feed}\n")
 
     async def _serve(self, connection: ServerConnection) -> None:
@@ -166,10 +170,11 @@ class Door:
         session = client.session
         statuses: list[Status] = []
         for channel in [*session.owed, *session.refused]:
-            if self._hub.has_joined(client.outbox, channel) and self._held.is_held(channel):
+            if self.is_fed() and self._held.is_held(channel) and self._hub.has_joined(client.outbox, channel):
                 statuses += self._acknowledge(session, channel)
         if self._held.refused:
-            for channel in list(session.spellings.keys() - session.refused):
+            # Only what is refused is looked at: a client may hold 50,000 channels.
+            for channel in sorted(({ALL, *self._held.refused} & session.spellings.keys()) - session.refused):
                 if (text := self._held.find_refusal(channel)) is not None:
                     statuses.append(session.refuse(channel, text))
             statuses += self._tell_refused_parts(session)

@@ -1,7 +1,7 @@
 """A batch in the making: events grouped by channel, then encoded as one write to Redis.  Pure, hot.
 
 One write holds, in this order: XADD to the log, one PUBLISH per channel, one per wanted `all:EV`, the mark.  The log's
-entry holds the very PUBLISH commands, so that a gateway reads a missed batch with the code that reads the bus.
+entry holds the very PUBLISH commands, so that a missed batch can be read with the code that reads the bus.
 """
 
 from typing import Final, NamedTuple

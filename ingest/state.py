@@ -17,6 +17,7 @@ from shared.names import Names
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_S: Final = 1.0
+_LEAVE_WITHIN_S: Final = 1.0
 
 
 class StateWriter:
@@ -100,6 +101,9 @@ class StateWriter:
             **self._get_counters(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)
+        count: Any = await self._redis.scard(self._names.held)
+        if self._written is not None and count != len(self._written[0]):
+            self._written = None  # somebody emptied Redis: all of it is written with the next round
 
     async def _write_held(self) -> None:
         held, refused = set(self._upstream.reconcile.held), dict(self._upstream.reconcile.refused)
@@ -133,4 +137,8 @@ class StateWriter:
     async def leave(self) -> None:
         """Say that nobody holds upstream any more."""
         self._upstream.closed("stopped")
-        await self.write()
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await self.write()
+        except TimeoutError:
+            _log.info("state: not written, Redis does not answer")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Final, Literal
@@ -144,6 +145,7 @@ def tail(channels: tuple[str, ...], url: str | None) -> None:
 
     The key is POLYGON_API_KEY or the first of PROXY_API_KEYS.  Statuses go to stderr.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also for a shell's background job, where it is ignored
     settings = load_or_exit()
     backoff = Backoff(settings.reconnect_delay_ms / 1000.0, _SLOWEST_RETRY_S)
     try:
