@@ -47,7 +47,6 @@ class Gateway:
         self._bus_connected = asyncio.Event()
         self._listener.on_connected = self._bus_connected.set
         self._listener.on_moved = self._on_change
-        self._door.is_fed = self._listener.is_fed
         self._interest.on_ready = self._on_change
 
     def _on_change(self) -> None:

@@ -16,7 +16,6 @@ from shared.names import Names
 
 _log = logging.getLogger(__name__)
 _CONFIRM_WITHIN_S: Final = 5.0
-_FED_S: Final = 5.0  # marks come every second even when idle
 _CHUNK: Final = 500  # channels in one SUBSCRIBE
 _BACKLOG_BYTES: Final = 128 * 1024  # in one read; at 50,000 events/s a batch has 12 KB
 
@@ -119,10 +118,6 @@ class Listener:
         self._sealed = []
         if self.hub.moves_made != moves_made:
             self.on_moved()
-
-    def is_fed(self) -> bool:
-        """Whether marks come, that is, whether an ingest lives and the bus carries."""
-        return time.time() - self.last_mark_s < _FED_S
 
     def _measure(self, marks: list[Mark]) -> None:
         now_us = time.time_ns() // 1000

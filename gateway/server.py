@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import http
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -64,7 +64,6 @@ class Door:
         self._limit_events = limit_events
         self._server: Server | None = None
         self._loop = asyncio.get_running_loop()
-        self.is_fed: Callable[[], bool] = lambda: True  # whether ingest lives, so that what it said is held is held
         self.clients: set[Client] = set()
         self.refused_clients = 0
         self.slow_clients = 0
@@ -170,7 +169,7 @@ class Door:
         session = client.session
         statuses: list[Status] = []
         for channel in [*session.owed, *session.refused]:
-            if self.is_fed() and self._held.is_held(channel) and self._hub.has_joined(client.outbox, channel):
+            if self._held.is_held(channel) and self._hub.has_joined(client.outbox, channel):
                 statuses += self._acknowledge(session, channel)
         if self._held.refused:
             # Only what is refused is looked at: a client may hold 50,000 channels.

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from shared.channels import is_covered
 from tests.bench.client import Client
 from tests.checker import Verdict
 from tests.fakes.polygon import Load
@@ -137,6 +138,12 @@ class Churn:
             counts.update({c for g, channels in self._sessions.values() if g.port == gateway.port for c in channels})
         await self._proxy.until_refcount(counts, within_s=12.0)  # the lease, and a gateway's own linger
         self.report.settled_s = time.monotonic() - started
+        before = self._load.last_numbers()
+        held = {channel for _, channels in self._sessions.values() for channel in channels}
+        await until(
+            lambda: all(self._load.last_numbers()[c] > n for c, n in before.items() if is_covered(c, held)),
+            "upstream has sent on every held channel since the last client came",
+        )
         self._load.stop()
         last = self._load.last_numbers()
         clients = list(self._sessions)
