@@ -32,7 +32,7 @@ class Upstream:
     def __init__(self, feed: str, key: str) -> None:
         self._key = key
         self.on_wanted_types: Callable[[frozenset[str]], None] = lambda _types: None
-        self.on_drop: Callable[[list[str]], None] = self.drop
+        self.on_drop: Callable[[list[str]], None] = lambda _channels: None
         self.on_doubled: Callable[[frozenset[str]], None] = lambda _channels: None
         self._send: Callable[[str], None] | None = None
         self.session = Session()

@@ -116,6 +116,7 @@ class Pipeline:
         self.bus = Bus()
         self.gateways = [Gateway(self.bus) for _ in range(gateways)]
         self.upstream = Upstream("stocks", "key")
+        self.upstream.on_drop = self.upstream.drop
         self.intake = Intake(NAMES, cast(Publisher, self.bus), 1, self.upstream.on_status)
         self.upstream.on_wanted_types = self.intake.set_alls
         self.upstream.on_doubled = self.intake.overlap.set_channels

@@ -31,6 +31,7 @@ class Office:
     def __init__(self, redis: Any) -> None:
         self.redis = redis
         self.upstream = Upstream("stocks", "the-secret-key")
+        self.upstream.on_drop = self.upstream.drop
         self.counters = {"events": 5}
         self.writer = StateWriter(redis, NAMES, self.upstream, 7, lambda: dict(self.counters))
         self._bus = redis.pubsub(ignore_subscribe_messages=True)

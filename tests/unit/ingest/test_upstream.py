@@ -13,6 +13,7 @@ class Line:
 
     def __init__(self) -> None:
         self.upstream = Upstream("stocks", "the-key")
+        self.upstream.on_drop = self.upstream.drop
         self._sent: list[str] = []
 
     def take(self) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ class Exchange:
 
     def __init__(self, feed: str, script: Script) -> None:
         self.upstream = Upstream(feed, "the-key")
+        self.upstream.on_drop = self.upstream.drop
         self.polygon = Session(feed, script)
         self.sent: list[tuple[str, str]] = []
         self._unanswered: list[tuple[str, str]] = []
