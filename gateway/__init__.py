@@ -2,5 +2,5 @@
 
 An event comes in through listener.py, is routed by hub.py and leaves through outbox.py.  A subscription comes in
 through server.py and client.py, is judged by session.py, counted by hub.py and asked for by interest.py.
-held.py knows what upstream confirmed, for the acks.
+held.py knows what upstream confirmed, for the acks.  After a hole in the live stream catchup.py goes on from log.py.
 """

@@ -13,10 +13,11 @@ from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.listener import Listener
+from gateway.log import Log
 from gateway.server import Door, Keys
 from shared.config import Config
 from shared.demand import Demand
-from shared.lifecycle import Tasks
+from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Gateway:
         self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
         self._hub = Hub(names)
         self._held = Held(self._redis, names, self._on_change)
-        self._listener = Listener(config.redis_url, names, self._hub, self._held.on_notice)
+        log = Log(self._redis, names)
+        self._listener = Listener(config.redis_url, names, self._hub, log, self._held.on_notice)
         demand = Demand(self._redis, names)
         self._interest = Interest(self._id, names, self._hub, self._listener, demand, self._held, self._get_statistics)
         self._door = Door(
@@ -61,6 +63,8 @@ class Gateway:
             "frames_out": listener.frames_out,
             "bytes_out": listener.bytes_out,
             "missed_batches": hub.missed_batches,
+            "caught_up_batches": listener.catchup.batches,
+            "gaps": listener.catchup.gaps,
             "last_mark": f"{listener.last_mark_s:.3f}",
             "bus_reconnects": max(0, listener.reconnects),
             "slow_clients": door.slow_clients,
@@ -79,13 +83,16 @@ class Gateway:
     async def run(self) -> None:
         """Run until TERM or INT."""
         config = self._config
+        stop = watch_signals()
         async with Tasks() as tasks:
-            tasks.start("listener", self._listener.run())
+            listener = self._listener
+            tasks.start("listener", listener.run())
+            tasks.start("catch-up", listener.catchup.run())
             tasks.start("held", self._load_held())
             tasks.start("interest", self._interest.run())
             await self._door.open(config.proxy_host, config.proxy_stocks_port, config.heartbeat_interval_s)
             self._announce()
-            await tasks.until_stopped()
+            await tasks.until(stop)
             await self._door.close()
         await self._interest.leave()
         await self._redis.aclose()

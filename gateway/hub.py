@@ -13,14 +13,20 @@ is doubled or lost: at once if no message came since the last mark and the chang
 (a changeover between a wildcard and exact channels) at the next mark, with which the old group is flushed.
 """
 
+import logging
 import struct
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
+import msgspec
+
 from shared.batch import Mark
 from shared.channels import ALL, EVENT_TYPES, find_cover, get_event_type, is_wildcard
 from shared.names import Names
+from shared.notice import Addressed, Notice, decode_notice
+from shared.protocol import encode_status
 
+_log = logging.getLogger(__name__)
 _TEXT_FIN: Final = 0x81  # RFC 6455 section 5.2: FIN and opcode 1, text
 
 
@@ -55,6 +61,7 @@ class Hub:
 
     def __init__(self, names: Names) -> None:
         self._names = names
+        self._notices = names.notices.encode()
         self._holders: dict[str, dict[Hashable, None]] = {}
         self._held: dict[Hashable, set[str]] = {}
         self._groups: dict[frozenset[str], Group] = {}
@@ -192,19 +199,54 @@ class Hub:
     # Down: what the bus brings.
 
     def collect(self, channel: bytes, payload: bytes) -> None:
-        """One bus message: a JSON array of events of one channel."""
+        """One bus message: a JSON array of events of one channel, or a notice."""
         self._in_batch = True
         lists = self._routes.get(channel)
         if lists:
             part = payload[1:-1]
             for parts in lists:
                 parts.append(part)
+        elif channel == self._notices:
+            self._collect_notice(payload)
+
+    def _collect_notice(self, payload: bytes) -> None:
+        try:
+            notice = decode_notice(payload)
+        except msgspec.DecodeError:
+            _log.error("bus: a notice of an unknown shape")
+            return
+        for group, part in self._address(notice):
+            group.parts.append(part)
+
+    def tell(self, notice: Notice) -> None:
+        """Let whom it concerns know after all that was sealed."""
+        for group, part in self._address(notice):
+            group.sealed.append(part)
+
+    def _address(self, notice: Notice) -> Iterator[tuple[Group, bytes]]:
+        addressed = Addressed(notice)
+        for group in self._groups.values():
+            status = addressed.find_status(group.channels)
+            if status is not None:
+                yield group, encode_status(status)
+
+    def is_next(self, mark: Mark) -> bool:
+        """Whether nothing is missing between the last batch and this mark, and nothing foreign came."""
+        last = self.last_mark
+        if last is None:
+            return True
+        if mark.epoch != last.epoch:
+            return False  # of a lower one: an ingest that lost its place, whose messages are among ours now
+        return mark.sequence <= last.sequence or (mark.sequence == last.sequence + 1 and mark.events > 0)
 
     def seal(self, mark: Mark) -> bool:
         """Close the batch; its events wait for the flush.  True if that must come before anything else is collected.
 
         A batch that was closed before, sent again because Redis died before it answered, is discarded.
         """
+        if self.last_mark is not None and mark[:2] < self.last_mark[:2]:
+            self.discard()
+            return bool(self._moves)
         if self._advance(mark) and mark.events:
             for group in self._groups.values():
                 if group.parts:

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gateway.catchup import CatchUp
 from gateway.hub import Hub
+from gateway.log import Log
 from gateway.outbox import Outbox
 from shared.backoff import Backoff
 from shared.batch import Mark, encode_command, parse_mark
@@ -17,6 +19,7 @@ from shared.names import Names
 _log = logging.getLogger(__name__)
 _CONFIRM_WITHIN_S: Final = 5.0
 _CHUNK: Final = 500  # channels in one SUBSCRIBE
+_SILENT_S: Final = 2.0  # marks come every second; then a PING, and after as long again the socket is given up
 _BACKLOG_BYTES: Final = 128 * 1024  # in one read; at 50,000 events/s a batch has 12 KB
 
 
@@ -34,7 +37,7 @@ class _SubscribedSocket(BusSocket):
     def receive(self) -> None:
         listener = self._listener
         gets = self.reader.gets
-        collect = listener.hub.collect
+        collect = listener.collect
         special = listener.special
         reply = gets()
         while reply is not False:
@@ -50,6 +53,7 @@ class _SubscribedSocket(BusSocket):
                     collect(channel, payload)
                 else:
                     handler(payload)
+                    collect = listener.collect
             else:
                 listener.on_confirmed(kind, channel)
             reply = gets()
@@ -70,14 +74,16 @@ class _SubscribedSocket(BusSocket):
 class Listener:
     """Owns the subscribed socket; hands each closed batch to the outboxes of its members."""
 
-    def __init__(self, url: str, names: Names, hub: Hub, on_held: Callable[[bytes], None]) -> None:
+    def __init__(self, url: str, names: Names, hub: Hub, log: Log, on_held: Callable[[bytes], None]) -> None:
         self._url = url
         self._socket: _SubscribedSocket | None = None
         self._listened: dict[bytes, None] = {}
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._loop = asyncio.get_running_loop()
         self.hub = hub
-        self.special = {names.mark.encode(): self._on_mark, names.held.encode(): on_held}
+        self.special = {names.held.encode(): on_held, names.mark.encode(): self._on_mark}
+        self._always = [names.notices.encode(), *self.special]  # the mark last: when it comes, all is subscribed
+        self.catchup = CatchUp(log, hub, self._seal, self.flush)
         self.on_connected: Callable[[], None] = lambda: None
         self.on_moved: Callable[[], None] = lambda: None
         self._sealed: list[Mark] = []  # closed since the last flush
@@ -86,6 +92,13 @@ class Listener:
         self.bytes_out = 0
         self.reconnects = -1
         self.last_mark_s = 0.0  # Unix time
+        self._heard_at = 0.0  # loop time of the last mark or pong
+        self._has_pinged = False
+
+    @property
+    def collect(self) -> Callable[[bytes, bytes], None]:
+        """Where live messages go now."""
+        return self.catchup.collect if self.catchup.is_behind else self.hub.collect
 
     def _on_mark(self, text: bytes) -> None:
         try:
@@ -94,6 +107,15 @@ class Listener:
             _log.error("bus: not a mark: %r", text[:100])
             return
         self.last_mark_s = time.time()
+        self._on_heard()
+        if not self.catchup.is_behind and not self.hub.is_next(mark):
+            self.catchup.start()
+        if self.catchup.is_behind:
+            self.catchup.on_mark(mark)
+        else:
+            self._seal(mark)
+
+    def _seal(self, mark: Mark) -> None:
         self._sealed.append(mark)
         if self.hub.seal(mark):
             self.flush()
@@ -159,7 +181,10 @@ class Listener:
             waiter.set_result(None)
 
     def on_odd(self, reply: object) -> None:
-        """Redis said something that is neither a message nor a confirmation: most likely it refuses a SUBSCRIBE."""
+        """Redis said something that is neither a message nor a confirmation: a pong, or it refuses a SUBSCRIBE."""
+        if isinstance(reply, list) and reply[:1] == [b"pong"]:
+            self._on_heard()
+            return
         _log.error("bus: Redis says %r", reply)
 
     async def run(self) -> None:
@@ -175,14 +200,34 @@ class Listener:
                 continue
             backoff.reset()
             self._on_connected(socket)
-            await socket.lost
+            await self._until_lost(socket)
             self._socket = None
             self.hub.discard()
             _log.warning("bus: connection lost")
 
+    async def _until_lost(self, socket: _SubscribedSocket) -> None:
+        """Without a mark a PING says whether Redis is there at all; without an answer the socket is given up."""
+        while not socket.lost.done():
+            await asyncio.wait([socket.lost], timeout=_SILENT_S / 4)
+            silent_s = self._loop.time() - self._heard_at
+            if silent_s >= 2 * _SILENT_S:
+                _log.warning("bus: silent for %.1f s, connecting anew", silent_s)
+                socket.abort()
+                await socket.lost
+            elif silent_s >= _SILENT_S and not self._has_pinged and socket.transport is not None:
+                self._has_pinged = True
+                socket.transport.write(encode_command(b"PING"))
+
+    def _on_heard(self) -> None:
+        """Redis is there, though perhaps no ingest."""
+        self._heard_at = self._loop.time()
+        self._has_pinged = False
+
     def _on_connected(self, socket: _SubscribedSocket) -> None:
         self._socket = socket
         self.reconnects += 1
-        self._send(b"SUBSCRIBE", [*self.special, *self._listened])
+        self._on_heard()
+        self.catchup.start()
+        self._send(b"SUBSCRIBE", [*self._listened, *self._always])
         _log.info("bus: connected, %d channels", len(self._listened))
         self.on_connected()

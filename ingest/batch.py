@@ -1,7 +1,7 @@
 """A batch in the making: events grouped by channel, then encoded as one write to Redis.  Pure, hot.
 
-One write holds, in this order: XADD to the log, one PUBLISH per channel, one per wanted `all:EV`, the mark.  The log's
-entry holds the very PUBLISH commands, so that a missed batch can be read with the code that reads the bus.
+One write holds, in this order: XADD to the log, one PUBLISH per notice, per channel and per wanted `all:EV`, the mark.
+The log's entry holds the very PUBLISH commands, so that a missed batch can be read with the code that reads the bus.
 """
 
 from typing import Final, NamedTuple
@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from shared.batch import Mark, encode_command, encode_mark
 from shared.channels import make_channel
 from shared.names import Names
+from shared.notice import Notice, encode_notice
 from shared.split import Head, Split
 
 _MAX_ROUTES: Final = 200_000  # cached (event type, symbol) pairs; beyond it the cache starts anew: ~100 ms of misses
@@ -28,9 +29,27 @@ class _Route:
 class Encoded(NamedTuple):
     """A batch ready to be written; `replies` is how many answers Redis will give to it."""
 
-    data: bytes
+    log: bytes  # XADD up to its last argument, which is `published`
+    published: bytes
+    mark_command: bytes
     replies: int
     mark: Mark
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """What is to be written; `published` is in it twice, and in memory once."""
+        logged = [self.log, self.published, b"\r\n"] if self.log else []
+        return [*logged, self.published, self.mark_command]
+
+    @property
+    def data(self) -> bytes:
+        """The chunks in one piece."""
+        return b"".join(self.chunks)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, but for a few."""
+        return len(self.log) + len(self.published) + len(self.mark_command)
 
 
 class Batch:
@@ -40,7 +59,8 @@ class Batch:
         self._names = names
         self._alls: dict[str, list[bytes]] = {}
         self._reset_routes()
-        self.events = 0
+        self._notices: list[bytes] = []  # PUBLISH commands
+        self.events = 0  # and notices
 
     @property
     def alls(self) -> frozenset[str]:
@@ -77,6 +97,11 @@ class Batch:
                 route.all_bodies.append(body)
         self.events += len(split.bodies)
 
+    def add_notice(self, notice: Notice) -> None:
+        """Take a notice in; it comes before the events of this batch."""
+        self._notices.append(encode_command(b"PUBLISH", self._names.notices.encode(), encode_notice(notice)))
+        self.events += 1
+
     def _make_route(self, head: Head) -> _Route:
         symbol = head.symbol
         if head.ev == "status":
@@ -109,7 +134,7 @@ class Batch:
 
     def encode(self, epoch: int, sequence: int, received_us: int, oldest_logged: str) -> Encoded:
         """Close the batch under `epoch-sequence`; the log forgets what came before the id `oldest_logged`."""
-        parts: list[bytes] = []
+        parts, self._notices = self._notices, []
         for route in self._touched:
             payload = b"},{".join(route.bodies)
             parts.append(b"%b%d\r\n[{%b}]\r\n" % (route.head, len(payload) + 4, payload))
@@ -121,16 +146,15 @@ class Batch:
                 bodies.clear()
         mark = Mark(epoch, sequence, received_us, self.events, self.alls)
         published = b"".join(parts)
-        data = self._encode_log(mark, published, oldest_logged) + published + encode_mark_command(self._names, mark)
+        log = self._encode_log(mark, len(published), oldest_logged)
         self._start_next()
-        return Encoded(data, len(parts) + 2, mark)
+        return Encoded(log, published, encode_mark_command(self._names, mark), len(parts) + 2, mark)
 
-    def _encode_log(self, mark: Mark, published: bytes, oldest_logged: str) -> bytes:
+    def _encode_log(self, mark: Mark, size: int, oldest_logged: str) -> bytes:
         ident = b"%d-%d" % (mark.epoch, mark.sequence)
         trim = (b"MINID", b"~", oldest_logged.encode())
-        return encode_command(
-            b"XADD", self._names.log.encode(), *trim, ident, b"mark", encode_mark(mark), b"batch", published
-        )
+        words = (b"XADD", self._names.log.encode(), *trim, ident, b"mark", encode_mark(mark), b"batch", b"")
+        return encode_command(*words).removesuffix(b"$0\r\n\r\n") + b"$%d\r\n" % size
 
     def _start_next(self) -> None:
         self.events = 0

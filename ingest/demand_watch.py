@@ -64,7 +64,7 @@ class DemandWatch:
             try:
                 await self._demand.sweep()
                 if rounds % round(RECONCILE_S / SWEEP_S) == 0:
-                    await self._read_all()
+                    await self.read_all()
                 failing = False
             except (RedisError, OSError) as exc:
                 if not failing:
@@ -73,6 +73,7 @@ class DemandWatch:
             rounds += 1
             await asyncio.sleep(SWEEP_S)
 
-    async def _read_all(self) -> None:
+    async def read_all(self) -> None:
+        """Compare all of demand with what upstream was asked for; raises redis.RedisError."""
         async with self._reading:
             self._upstream.set_wanted(await self._demand.get_wanted())

@@ -16,6 +16,7 @@ from ingest.overlap import Overlap
 from ingest.publisher import Publisher
 from shared.batch import HEARTBEAT_S, Mark
 from shared.names import Names
+from shared.notice import Notice
 from shared.split import Head, MalformedFrame, Split, split_frame
 
 _log = logging.getLogger(__name__)
@@ -101,15 +102,17 @@ class Intake:
             self._timer.cancel()
             self._timer = None
         self._bytes = 0
-        if not self._batch.events:
-            return
+        if self._batch.events:
+            self.events += self._batch.events
+            self.last_event_us = self._received_us
+            self._publish()
+
+    def _publish(self) -> None:
         self._sequence += 1
         self._last_at = self._loop.time()
-        self.events += self._batch.events
-        self.last_event_us = self._received_us
         oldest = self._logbook.get_oldest(self._last_at)
         encoded = self._batch.encode(self._epoch, self._sequence, self._received_us, oldest)
-        self._logbook.add(self._last_at, self._sequence, len(encoded.data) // 2)
+        self._logbook.add(self._last_at, self._sequence, encoded.size)
         self._publisher.publish(encoded)
 
     def set_alls(self, event_types: frozenset[str]) -> None:
@@ -118,6 +121,13 @@ class Intake:
             self.flush()
             self._batch.set_alls(event_types)
             self._heartbeat()
+
+    def tell(self, notice: Notice) -> None:
+        """Let clients know something between the events before it and those after it."""
+        self.flush()
+        self._received_us = time.time_ns() // 1000
+        self._batch.add_notice(notice)
+        self._publish()
 
     def _heartbeat(self) -> None:
         now = self._loop.time()

@@ -14,7 +14,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ingest.upstream import Upstream
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
@@ -24,13 +23,10 @@ _STALE_MARK_S: Final = 5.0  # marks come every second even when idle: older mean
 class Ops:
     """The HTTP side of one ingest."""
 
-    def __init__(
-        self, redis: "Redis", names: Names, upstream: Upstream, get_counters: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, redis: "Redis", names: Names, get_upstream: Callable[[], dict[str, Any]]) -> None:
         self._redis = redis
         self._names = names
-        self._upstream = upstream
-        self._get_counters = get_counters
+        self._get_upstream = get_upstream
         self._runner: web.AppRunner | None = None
 
     async def open(self, host: str, port: int) -> None:
@@ -51,6 +47,14 @@ class Ops:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _get_holder(self) -> dict[str, Any]:
+        """While we stand by: who has the slot, and what it says of upstream."""
+        holder: Any = await self._redis.get(self._names.ingest)
+        state: Any = await self._redis.hget(self._names.upstream, "state")
+        if holder is None or state is None:
+            return {"state": "nobody has the upstream slot"}
+        return {"state": f"{state.decode()} (held by {holder.decode()})", "live": int(state == b"live")}
+
     async def _get_gateways(self) -> dict[str, dict[str, float]]:
         """The numbers in each living gateway's lease."""
         ids: Any = await self._redis.smembers(self._names.gateways)
@@ -64,13 +68,16 @@ class Ops:
 
     async def _on_health(self, _request: web.Request) -> web.Response:
         problems = []
-        if not self._upstream.reconcile.is_live:
-            problems.append(f"upstream is not live ({self._upstream.state})")
+        upstream = self._get_upstream()
         try:
+            if "since" not in upstream:
+                upstream = upstream | await self._get_holder()
             gateways = await self._get_gateways()
         except (RedisError, OSError) as exc:
             gateways = {}
             problems.append(f"Redis does not answer ({exc})")
+        if not upstream["live"]:
+            problems.append(f"upstream is not live ({upstream['state']})")
         if not gateways:
             problems.append("no gateway is running")
         now_s = time.time()
@@ -82,7 +89,7 @@ class Ops:
         body = {
             "status": "failing" if problems else "ok",
             "problems": problems,
-            "upstream": {"state": self._upstream.state, "since": self._upstream.since_s, **self._get_counters()},
+            "upstream": upstream,
             "gateways": gateways,
         }
         return web.json_response(body, status=503 if problems else 200)
@@ -93,30 +100,22 @@ class Ops:
         except (RedisError, OSError):
             gateways = {}
         registry = CollectorRegistry()
-        registry.register(_Snapshot(self._upstream, self._get_counters(), gateways))
+        registry.register(_Snapshot(self._get_upstream(), gateways))
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
 
 
 class _Snapshot:
     """One reading of all numbers, in the shape that prometheus_client collects."""
 
-    def __init__(self, upstream: Upstream, counters: dict[str, Any], gateways: dict[str, dict[str, float]]) -> None:
+    def __init__(self, upstream: dict[str, Any], gateways: dict[str, dict[str, float]]) -> None:
         self._upstream = upstream
-        self._counters = counters
         self._gateways = gateways
 
     def collect(self) -> Iterable[Metric]:
         """All metrics; a gauge each, since a restart sets them back."""
-        upstream = self._upstream
-        ingest = {
-            "live": float(upstream.reconcile.is_live),
-            "held": float(len(upstream.reconcile.held)),
-            "drops": float(upstream.drops),
-            "refusals": float(upstream.refusals),
-            **{name: float(value) for name, value in self._counters.items()},
-        }
-        for name, value in ingest.items():
-            yield GaugeMetricFamily(f"polygon_proxy_ingest_{name}", f"ingest: {name}", value=value)
+        for name, value in self._upstream.items():
+            if name != "state":
+                yield GaugeMetricFamily(f"polygon_proxy_ingest_{name}", f"ingest: {name}", value=float(value))
         for name in sorted({name for numbers in self._gateways.values() for name in numbers}):
             family = GaugeMetricFamily(f"polygon_proxy_gateway_{name}", f"gateway: {name}", labels=["gateway"])
             for ident, numbers in self._gateways.items():

@@ -19,7 +19,7 @@ _LIVE_WITHIN_S: Final = 15.0  # greeting and auth; how long upstream itself wait
 _PONG_WITHIN_S: Final = 60.0  # pongs come late under load (PROTOCOL d.6.8)
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # real frames are below 1 MB (PROTOCOL f)
 _QUEUED_FRAMES: Final = 256  # beyond it the socket is not read for a moment, and TCP holds upstream back
-_RETRY_CAP_S: Final = 30.0
+_RETRY_CAP_S: Final = 4.0  # so that we are back <= 5 s after upstream accepts again
 
 
 class Polygon:
@@ -54,9 +54,9 @@ class Polygon:
                 proxy=None if _is_loopback(self._url) else True,
             ) as connection:
                 await self._read(connection)
-            return "refused by upstream"
+            return self._upstream.over
         except ConnectionClosed as exc:
-            return "refused by upstream" if self._upstream.is_over else f"connection lost ({exc})"
+            return self._upstream.over or f"connection lost ({exc})"
         except TimeoutError:
             return "no answer"
         except (OSError, WebSocketException) as exc:

@@ -1,26 +1,33 @@
-"""The publishing socket: batches go out without waiting, and are kept until Redis has answered them.
+"""The publishing socket: batches go out without waiting, and are kept until Redis has answered, and a while longer.
 
 Upstream is never held up by Redis.  While Redis is away, batches pile up here to BUFFER_BYTES; beyond it the oldest go
-and are counted.  After a reconnect whatever was not answered is sent again under the same ids: Redis may have
-published some of it, and gateways ignore a mark that they have flushed already.
+and are counted, and gateways see the hole in the sequence and tell their clients.  After a reconnect whatever was not
+answered is sent again under the same ids: Redis may have published some of it, and gateways ignore a mark that they
+have flushed already.  A Redis that came back empty has lost its log too, and with it what gateways might still have
+read there: so the last answered batches are sent again as well, as far as the log does not have them.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from ingest.batch import Encoded, encode_mark_command
+from ingest.slot import Slot
 from shared.backoff import Backoff
 from shared.batch import Mark
 from shared.bus import BusError, BusSocket, open_bus_socket
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
-BUFFER_BYTES: Final = (
-    64 * 1024 * 1024
-)  # 2.5 to 4 s at 50,000 events/s; beyond it the oldest batches are lost and counted
+BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s at 50,000 events/s; beyond it the oldest batches are lost and counted
+HISTORY_S: Final = 10.0  # a gateway that lost Redis together with us is at most that far behind
+HISTORY_BYTES: Final = 32 * 1024 * 1024  # ~5 s at 50,000 events/s; beyond it an emptied Redis may mean a gap
+_SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
 
 class _PublishingSocket(BusSocket):
@@ -37,60 +44,93 @@ class _PublishingSocket(BusSocket):
             count += 1
             if reply.__class__ is not int and isinstance(reply, Exception):
                 self._publisher.refused(reply)
-        self._publisher.answered(count)
+        self._publisher.answered(self, count)
 
 
 class Publisher:
     """Owns the publishing socket; `publish` never blocks and never raises."""
 
-    def __init__(self, url: str, names: Names) -> None:
+    def __init__(self, url: str, redis: "Redis", names: Names, slot: Slot) -> None:
         self._url = url
+        self._redis = redis
         self._names = names
+        self._slot = slot
+        self._name = f"polygon-proxy-ingest-{names.feed}"  # in CLIENT LIST
         self._socket: _PublishingSocket | None = None
         self._unanswered: deque[Encoded] = deque()
-        self._answers = 0  # to the oldest unanswered batch
         self._bytes = 0
+        self._answers = 0  # to the oldest unanswered batch
+        self._answered_at = 0.0  # loop time of the last answer, or of the first batch that waits for one
+        self._history: deque[tuple[float, Encoded]] = deque()
+        self._history_bytes = 0
         self._resent = 0  # batches that the log may refuse because it has them
+        self._lost_span: tuple[int, int] | None = None  # Unix microseconds; not yet reported
+        self._loop = asyncio.get_running_loop()
         self.lost_batches = 0
         self.lost_events = 0
         self.refusals = 0
         self.reconnects = -1
         self.on_connected: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[int, int], None] = lambda _from_us, _to_us: None
 
     def publish(self, batch: Encoded) -> None:
         """Send a batch, or keep it until Redis is back."""
         self._keep(batch)
         while self._bytes > BUFFER_BYTES and len(self._unanswered) > 1:
             self._lose_oldest()
-        if self._socket is not None and self._socket.transport is not None:
-            self._socket.transport.write(batch.data)
+        self._write(batch)
+
+    def _write(self, batch: Encoded) -> None:
+        if self._socket is None or self._socket.transport is None:
+            return
+        if self._slot.is_sure():
+            self._socket.transport.writelines(batch.chunks)
+        else:
+            self._give_socket_up()  # nothing goes out until the slot is ours for sure; then all of it is sent again
+
+    def _give_socket_up(self) -> None:
+        if self._socket is not None:
+            self._socket.abort()
+            self._socket = None
 
     def _lose_oldest(self) -> None:
         oldest = self._unanswered.popleft()
-        self._bytes -= len(oldest.data)
+        self._bytes -= oldest.size
         if not self.lost_batches:
             _log.warning("Redis is too slow or away for too long: the oldest batches are being lost")
         self.lost_batches += 1
         self.lost_events += oldest.mark.events
-        if self._socket is not None:
-            # Answers no longer match batches, and what is in the transport cannot be taken back: start over.
-            self._socket.abort()
-            self._socket = None
+        first_us = self._lost_span[0] if self._lost_span is not None else oldest.mark.received_us
+        self._lost_span = first_us, oldest.mark.received_us
+        # Answers no longer match batches, and what is in the transport cannot be taken back: start over.
+        self._give_socket_up()
 
     def heartbeat(self, mark: Mark) -> None:
         """Repeat a mark, so that gateways can tell silence from a dead bus; not while Redis is away."""
         if self._socket is not None and self._socket.transport is not None:
             beat = self._make_heartbeat(mark)
             self._keep(beat)
-            self._socket.transport.write(beat.data)
+            self._write(beat)
 
-    def answered(self, count: int) -> None:
-        """Redis answered `count` more commands."""
+    def answered(self, socket: _PublishingSocket, count: int) -> None:
+        """Redis answered `count` more commands on this socket."""
+        if socket is not self._socket:
+            return  # given up, and what it was sent is sent again
         self._answers += count
+        self._answered_at = self._loop.time()
         while self._unanswered and self._answers >= self._unanswered[0].replies:
             oldest = self._unanswered.popleft()
             self._answers -= oldest.replies
-            self._bytes -= len(oldest.data)
+            self._bytes -= oldest.size
+            if oldest.mark.events:
+                self._remember(oldest)
+
+    def _remember(self, batch: Encoded) -> None:
+        now = self._loop.time()
+        self._history.append((now, batch))
+        self._history_bytes += batch.size
+        while self._history_bytes > HISTORY_BYTES or self._history[0][0] < now - HISTORY_S:
+            self._history_bytes -= self._history.popleft()[1].size
 
     def refused(self, reply: Exception) -> None:
         """Redis refused a command: count it, and tell the operator of the first."""
@@ -102,45 +142,100 @@ class Publisher:
             _log.error("Redis refuses to publish: %s", reply)
 
     async def run(self) -> None:
-        """Keep the socket open for as long as the process runs."""
-        backoff = Backoff(0.05, 2.0)
-        while True:
-            try:
-                await self._connect()
-            except (OSError, TimeoutError, BusError) as exc:
-                delay_s = backoff.next_s()
-                _log.warning("bus: cannot connect (%s), next try in %.1f s", exc or type(exc).__name__, delay_s)
-                await asyncio.sleep(delay_s)
-                continue
-            backoff.reset()
-            await self._until_lost()
+        """Keep the socket open, while the slot is ours, for as long as the process runs."""
+        backoff = Backoff(0.05, 1.0)
+        try:
+            while True:
+                await self._slot.sure.wait()
+                try:
+                    await self._connect()
+                except (OSError, TimeoutError, BusError, RedisError) as exc:
+                    delay_s = backoff.next_s()
+                    _log.warning("bus: cannot connect (%s), next try in %.1f s", exc or type(exc).__name__, delay_s)
+                    await asyncio.sleep(delay_s)
+                    continue
+                backoff.reset()
+                await self._until_lost()
+        finally:
+            self._give_socket_up()
 
     async def _connect(self) -> None:
-        socket = await open_bus_socket(self._url, lambda: _PublishingSocket(self), "polygon-proxy-ingest")
+        ask = (b"XREVRANGE", self._names.log.encode(), b"+", b"-", b"COUNT", b"1")
+        socket = await open_bus_socket(self._url, lambda: _PublishingSocket(self), self._name, ask, (b"CLIENT", b"ID"))
+        try:
+            await self._cut_others(socket.greeted.pop())
+        except BaseException:
+            socket.abort()
+            raise
+        if not self._slot.is_sure():
+            socket.abort()
+            return
         self._answers = 0
+        self._answered_at = self._loop.time()
         self._socket = socket
         self.reconnects += 1
+        self._restore(socket.greeted[-1])
         if self._unanswered:
             # Redis may have published a part of the first one: a mark before it makes gateways forget that part.
             first = self._unanswered[0].mark
             self._keep(self._make_heartbeat(first._replace(sequence=first.sequence - 1)), at_front=True)
         self._resent = len(self._unanswered)
-        if socket.transport is not None:
-            socket.transport.writelines([batch.data for batch in self._unanswered])
+        for batch in self._unanswered:
+            self._write(batch)
         self.on_connected()
+        self._report_lost()
         _log.info("bus: connected, %d batches sent again", len(self._unanswered))
+
+    async def _cut_others(self, own: int) -> None:
+        """Cut off who published before us, an ingest or ourselves: what it wrote may still lie in its socket.
+
+        It would come late, in the middle of what we write now.  Raises redis.RedisError.
+        """
+        try:
+            clients: Any = await self._redis.client_list()
+            for client in clients:
+                if client.get("name") == self._name and client["id"] != str(own):
+                    _log.info("bus: cutting off the connection that published before")
+                    await self._redis.client_kill_filter(_id=client["id"])
+        except ResponseError as exc:
+            _log.warning("bus: who published before cannot be cut off (%s): it must not run any more", exc)
+
+    def _restore(self, newest: list[Any]) -> None:
+        """Queue again what was answered but is not in the log; `newest` is the log's last entry, if it has any."""
+        logged = tuple(int(part) for part in newest[0][0].split(b"-")) if newest else (0, 0)
+        lost = [batch for _, batch in self._history if batch.mark[:2] > logged]
+        if not lost:
+            return
+        _log.warning("bus: Redis lost its log; %d batches that it had answered are sent again", len(lost))
+        for batch in reversed(lost):
+            self._keep(batch, at_front=True)
+        self._history.clear()
+        self._history_bytes = 0
+
+    def _report_lost(self) -> None:
+        if self._lost_span is not None:
+            self.on_lost(*self._lost_span)
+            self._lost_span = None
 
     def _make_heartbeat(self, mark: Mark) -> Encoded:
         mark = mark._replace(events=0)
-        return Encoded(encode_mark_command(self._names, mark), 1, mark)
+        return Encoded(b"", b"", encode_mark_command(self._names, mark), 1, mark)
 
     def _keep(self, batch: Encoded, *, at_front: bool = False) -> None:
+        if not self._unanswered:
+            self._answered_at = self._loop.time()
         (self._unanswered.appendleft if at_front else self._unanswered.append)(batch)
-        self._bytes += len(batch.data)
+        self._bytes += batch.size
 
     async def _until_lost(self) -> None:
         socket = self._socket
-        if socket is not None:
-            await socket.lost
+        while socket is not None and not socket.lost.done():
+            await asyncio.wait([socket.lost], timeout=_SILENT_S / 4)
+            silent_s = self._loop.time() - self._answered_at
+            if self._unanswered and silent_s >= _SILENT_S:
+                _log.warning("bus: no answer for %.1f s, connecting anew", silent_s)
+                socket.abort()
+                await socket.lost
         self._socket = None
-        _log.warning("bus: connection lost")
+        if socket is not None:
+            _log.warning("bus: connection lost")

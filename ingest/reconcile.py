@@ -84,6 +84,16 @@ class Reconcile:
         return frozenset(c for c in live if not is_wildcard(c) and get_wildcard(c) in wild)
 
     @property
+    def wanted(self) -> frozenset[str]:
+        """What gateways want now."""
+        return frozenset(self._wanted)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether upstream holds all that is wanted, but for what it refuses."""
+        return self.is_live and not self._asked and not self._doubtful and self._get_cover() <= self.held
+
+    @property
     def is_asking(self) -> bool:
         """Whether a subscribe is under way."""
         return bool(self._asked)

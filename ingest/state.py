@@ -2,35 +2,39 @@
 
 import asyncio
 import logging
-import os
-import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest.slot import Slot
 from ingest.upstream import Upstream
 from shared.demand import chunks, read_script
+from shared.gap import Gap, encode_gap
 from shared.held import HeldNotice, encode_held
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
 _WRITE_EVERY_S: Final = 1.0
 _LEAVE_WITHIN_S: Final = 1.0
+_GAPS_WAITING: Final = 100  # while Redis is away; of more the oldest are in the log of this process only
+_GAPS_KEPT: Final = 1000  # in Redis; the oldest go
 
 
 class StateWriter:
     """Writes at every change and once a second; what could not be written is written whole the next time."""
 
     def __init__(
-        self, redis: "Redis", names: Names, upstream: Upstream, epoch: int, get_counters: Callable[[], dict[str, Any]]
+        self, redis: "Redis", names: Names, upstream: Upstream, slot: Slot, get_counters: Callable[[], dict[str, Any]]
     ) -> None:
         self._redis = redis
         self._names = names
         self._upstream = upstream
         self._get_counters = get_counters
-        self._fixed = {"holder": f"{socket.gethostname()}:{os.getpid()}", "epoch": epoch, "feed": names.feed}
+        self._slot = slot
+        self._gaps: deque[Gap] = deque(maxlen=_GAPS_WAITING)
         self._clear = redis.register_script(read_script("clear"))
         self._to_drop: set[str] = set()
         self._generation = 0  # of what Redis knows; a writing that began before `forget` proves nothing after it
@@ -55,12 +59,16 @@ class StateWriter:
             await self.write()
 
     async def write(self) -> None:
-        """One writing; a Redis that does not answer is logged once."""
+        """One writing; a Redis that does not answer is logged once.  Without the slot nothing here is true any more."""
         async with self._lock:
+            if not self._slot.is_sure():
+                self._written = None
+                return
             try:
                 await self._write_held()
                 await self._clear_drops()
                 await self._write_upstream()
+                await self._write_gaps()
             except (RedisError, OSError) as exc:
                 if self._written is not None:
                     _log.warning("state: Redis does not answer (%s)", exc)
@@ -97,13 +105,25 @@ class StateWriter:
             "drops": upstream.drops,
             "refusals": upstream.refusals,
             "last_refusal": upstream.last_refusal,
-            **self._fixed,
+            "holder": self._slot.holder,
+            "feed": self._names.feed,
             **self._get_counters(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)
         count: Any = await self._redis.scard(self._names.held)
         if self._written is not None and count != len(self._written[0]):
             self._written = None  # somebody emptied Redis: all of it is written with the next round
+
+    def add_gap(self, gap: Gap) -> None:
+        """Keep a record of it for operators."""
+        self._gaps.append(gap)
+        self._upstream.changed.set()
+
+    async def _write_gaps(self) -> None:
+        while self._gaps:
+            text = encode_gap(self._gaps[0])
+            await self._redis.xadd(self._names.gaps, {"gap": text}, maxlen=_GAPS_KEPT, approximate=True)
+            self._gaps.popleft()
 
     async def _write_held(self) -> None:
         held, refused = set(self._upstream.reconcile.held), dict(self._upstream.reconcile.refused)

@@ -14,10 +14,13 @@ import msgspec
 
 from ingest.reconcile import Reconcile
 from ingest.session import Session, State, Step
+from shared.gap import Gap
 from shared.protocol import SUBSCRIPTION_LIMIT, Status, encode_action
 
 _log = logging.getLogger(__name__)
 _PLAN_EVERY_S: Final = 0.25
+_NOTICED_WITHIN_MS: Final = 90_000  # HEARTBEAT_INTERVAL_SEC and the pong's timeout of ingest/polygon.py, by default
+_IN_USE: Final = "another program uses this account's connection"
 
 _decode_status = msgspec.json.Decoder(Status).decode
 
@@ -27,6 +30,7 @@ class Upstream:
 
     Before upstream is asked for anything, `on_wanted_types` hears which event types are wanted whole, and `on_doubled`
     which channels may then come twice.  `on_drop` gets what upstream is to give up, and answers with `keep` and `drop`.
+    `on_gap` hears when what was wanted is held again after a loss.
     """
 
     def __init__(self, feed: str, key: str) -> None:
@@ -44,6 +48,11 @@ class Upstream:
         self.refusals = 0
         self.last_refusal = ""
         self.retry_floor_s = 0.0
+        self.over = ""  # why upstream said that this connection is of no more use
+        self._gap_from_ms: int | None = None  # since when events may be missing; None while none are
+        self._gap_cause = ""
+        self.get_last_event_us: Callable[[], int] = lambda: 0
+        self.on_gap: Callable[[Gap], None] = lambda _gap: None
 
     def _set_state(self, state: str) -> None:
         if state != self.state:
@@ -57,12 +66,17 @@ class Upstream:
         self._send = send
         self.session = Session()
         self.retry_floor_s = 0.0
+        self.over = ""
         self._set_state("authenticating")
 
     def closed(self, why: str) -> None:
         """The connection is gone."""
         if self._send is not None:
             self.drops += 1
+        if self.reconcile.is_live:
+            # It may have died right after the last event that came, but not long before a ping was missed.
+            now_ms = time.time_ns() // 1_000_000
+            self.open_gap(max(self.get_last_event_us() // 1000, now_ms - _NOTICED_WITHIN_MS), why)
         self._send = None
         self.reconcile.disconnected()
         self._set_state(f"down: {why}")
@@ -94,6 +108,7 @@ class Upstream:
         elif step.over is not None:
             self.retry_floor_s = step.retry_floor_s
             self.last_refusal = f"{status.status}: {step.over}"
+            self.over = f"{status.status}: {_IN_USE}" if status.status == "max_connections" else self.last_refusal
             _log.error("upstream: %s", self.last_refusal)
 
     def _on_refusal(self, message: str) -> None:
@@ -147,6 +162,20 @@ class Upstream:
             self.on_drop(plan.drop)
         if held != (len(self.reconcile.held), len(self.reconcile.refused)):
             self.changed.set()
+        if self._gap_from_ms is not None and self.reconcile.is_settled:
+            self._close_gap(self._gap_from_ms)
+
+    def open_gap(self, from_ms: int, cause: str) -> None:
+        """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is."""
+        if self._gap_from_ms is None:
+            self._gap_from_ms, self._gap_cause = from_ms, cause
+
+    def _close_gap(self, from_ms: int) -> None:
+        self._gap_from_ms = None
+        gap = Gap(from_ms, time.time_ns() // 1_000_000, self._gap_cause, sorted(self.reconcile.wanted))
+        if gap.channels:
+            _log.warning("gap of %d ms in %d channels: %s", gap.to_ms - from_ms, len(gap.channels), gap.cause)
+            self.on_gap(gap)
 
     def _act_on(self, action: str, channels: list[str]) -> None:
         if channels and self._send is not None:

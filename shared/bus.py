@@ -29,6 +29,7 @@ class BusSocket(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.reader = hiredis.Reader()
+        self.greeted: list[Any] = []  # the replies to the connection's first commands
         self._greetings: list[asyncio.Future[Any]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,21 +71,23 @@ class BusSocket(asyncio.Protocol):
         waiters = [asyncio.get_running_loop().create_future() for _ in commands]
         self._greetings = list(waiters)
         self.transport.write(b"".join(encode_command(*words) for words in commands))
-        for reply in await asyncio.gather(*waiters):
+        self.greeted = await asyncio.gather(*waiters)
+        for reply in self.greeted:
             if isinstance(reply, Exception):
                 raise BusError(str(reply))
 
 
-async def open_bus_socket(url: str, make: Callable[[], _Socket], name: str) -> _Socket:
+async def open_bus_socket(url: str, make: Callable[[], _Socket], name: str, *asked: tuple[bytes, ...]) -> _Socket:
     """A connected and authenticated socket to the Redis at `url`, under `name` in CLIENT LIST.
 
+    The replies to the commands of `asked` are the last of `greeted`.
     Raises OSError, TimeoutError or BusError.
     """
     options: dict[str, Any] = dict(parse_url(url))
     async with asyncio.timeout(CONNECT_WITHIN_S):
         socket = await _connect(options, make)
         try:
-            await socket.greet(_get_greeting(options, name))
+            await socket.greet([*_get_greeting(options, name), *asked])
         except BaseException:
             socket.abort()
             raise

@@ -1,4 +1,4 @@
-"""Tasks that have a name, an owner and an end: a process runs until TERM or INT, or until one of its tasks fails."""
+"""Tasks that have a name, an owner and an end: they run until an event, such as TERM or INT, or until one fails."""
 
 import asyncio
 import logging
@@ -17,28 +17,26 @@ class TaskEnded(Exception):
 
 
 class Tasks:
-    """The permanent tasks of a process, as an async context; leaving it cancels them and waits for their end."""
+    """Permanent tasks, as an async context; leaving it cancels them and waits for their end."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stop = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
         return self
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` for as long as the process runs."""
+        """Run `work` for as long as the context is open."""
         self._tasks.add(asyncio.create_task(work, name=name))
 
-    async def until_stopped(self) -> None:
-        """Return at TERM or INT; raise what a permanent task raised, or TaskEnded if it merely returned."""
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
-        done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        for task in done - {stop}:
+    async def until(self, event: asyncio.Event) -> None:
+        """Return once the event is set; raise what a permanent task raised, or TaskEnded if it merely returned."""
+        waiter = asyncio.create_task(event.wait(), name="until")
+        try:
+            done, _ = await asyncio.wait({waiter, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        for task in done - {waiter}:
             task.result()
             raise TaskEnded(task.get_name())
 
@@ -53,3 +51,11 @@ class Tasks:
                 _, pending = await asyncio.wait(pending, timeout=_CANCEL_EVERY_S)
         for task in pending:
             _log.error("task %s does not end", task.get_name())
+
+
+def watch_signals() -> asyncio.Event:
+    """An event that TERM and INT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -16,6 +16,9 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:gateway:ID             | hash, expires   | the lease of one gateway, and its statistics                  |
 | polygon:{F}:gateway:ID:channels    | set             | what it counts for in the refcount                            |
 | polygon:{F}:log                    | stream          | the last seconds of batches; entry id = epoch-sequence        |
+| polygon:{F}:notices                | pub/sub channel | told to clients between their events (shared/notice.py)       |
+| polygon:{F}:gaps                   | stream          | the last gaps (shared/gap.py), newest last                    |
+| polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
 | polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters             |
 """
 
@@ -35,6 +38,9 @@ class Names:
         self.refcount = f"{base}:refcount"
         self.gateways = f"{base}:gateways"
         self.log = f"{base}:log"
+        self.notices = f"{base}:notices"
+        self.gaps = f"{base}:gaps"
+        self.ingest = f"{base}:ingest"
         self.upstream = f"{base}:upstream"
         self._all = f"{base}:all:"
         self._gateway = f"{base}:gateway:"

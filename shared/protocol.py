@@ -56,6 +56,11 @@ def error(message: str) -> Status:
 _encoder = msgspec.json.Encoder()
 
 
+def encode_status(status: Status) -> bytes:
+    """One JSON object."""
+    return _encoder.encode(status)
+
+
 def encode_statuses(statuses: Iterable[Status], max_bytes: int = MAX_CLIENT_FRAME_BYTES) -> list[bytes]:
     """JSON arrays that hold the statuses in order, each array at most `max_bytes` long."""
     frames: list[bytes] = []

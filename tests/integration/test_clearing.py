@@ -11,6 +11,7 @@ from ingest.upstream import Upstream
 from shared.demand import Demand
 from shared.names import Names
 from tests.redis_state import running_redis
+from tests.sure_slot import make_sure_slot
 
 NAMES = Names("stocks")
 
@@ -21,7 +22,7 @@ class Scene:
     def __init__(self, redis: "Redis") -> None:
         self.sent: list[str] = []
         self.upstream = Upstream("stocks", "key")
-        self.state = StateWriter(redis, NAMES, self.upstream, 1, dict)
+        self.state = StateWriter(redis, NAMES, self.upstream, make_sure_slot(), dict)
         self.upstream.on_drop = self.state.request_drop
         self.upstream.opened(self.sent.append)
         self.upstream.reconcile.connected()

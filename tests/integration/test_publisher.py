@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.hub import Hub
 from gateway.listener import Listener
+from gateway.log import Log
 from gateway.outbox import Outbox
 from ingest.batch import Batch, Encoded
 from ingest.publisher import Publisher
 from shared.names import Names
 from shared.split import split_frame
 from tests.integration.conftest import RedisServer
+from tests.sure_slot import make_sure_slot
 
 NAMES: Final = Names("stocks")
 WITHIN_S: Final = 10.0
@@ -91,9 +94,10 @@ class Member(Outbox):
 class Rig:
     def __init__(self, server: RedisServer, proxy: Proxy, port: int) -> None:
         self.proxy = proxy
-        self.publisher = Publisher(f"redis://127.0.0.1:{port}", NAMES)
+        self.redis = Redis.from_url(server.url)
+        self.publisher = Publisher(f"redis://127.0.0.1:{port}", self.redis, NAMES, make_sure_slot())
         self.hub = Hub(NAMES)
-        self.listener = Listener(server.url, NAMES, self.hub, lambda _text: None)
+        self.listener = Listener(server.url, NAMES, self.hub, Log(self.redis, NAMES), lambda _text: None)
         self.member = Member()
         self._sequence = 0
         self._number = 0
@@ -141,7 +145,8 @@ async def rig(start_redis_server: Callable[..., RedisServer]) -> AsyncIterator[R
     server = start_redis_server()
     proxy = Proxy(server.port)
     rig = Rig(server, proxy, await proxy.open())
-    tasks = [asyncio.create_task(rig.publisher.run()), asyncio.create_task(rig.listener.run())]
+    work = rig.publisher.run(), rig.listener.run(), rig.listener.catchup.run()
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         await rig.start()
         yield rig
@@ -149,6 +154,7 @@ async def rig(start_redis_server: Callable[..., RedisServer]) -> AsyncIterator[R
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await rig.redis.aclose()
         await proxy.close()
 
 

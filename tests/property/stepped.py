@@ -18,6 +18,7 @@ from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.listener import Listener
+from gateway.log import Log
 from shared.demand import Demand
 from shared.names import Names
 
@@ -97,7 +98,7 @@ class DeafListener(Listener):
     """Confirms at once, and hears nothing."""
 
     def __init__(self, names: Names, hub: Hub) -> None:
-        super().__init__("", names, hub, lambda _text: None)
+        super().__init__("", names, hub, Log(Redis(), names), lambda _text: None)
         self.listened: set[str] = set()
 
     async def listen(self, channels: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from tests.property.clock import Clock
 from tests.property.model import LEASE_S, Model, State, parts_of
 from tests.property.polygon import Wire
 from tests.property.stepped import Armed, InterruptedDemand, Outcome, SteppedInterest
+from tests.sure_slot import make_sure_slot
 
 TICK_S: Final = 2.0  # a gateway renews, and ingest reads all of demand, that often
 SMALL_CHUNK: Final = 2
@@ -188,7 +189,7 @@ class World:
     async def restart_ingest(self) -> None:
         """A new process, which knows nothing."""
         self.upstream = Upstream("stocks", "key")
-        self.state = StateWriter(self.redis, NAMES, self.upstream, 1, dict)
+        self.state = StateWriter(self.redis, NAMES, self.upstream, make_sure_slot(), dict)
         self.upstream.on_drop = self.state.request_drop
         self.watch = DemandWatch(self.redis, NAMES, self.upstream)
         self.reconnect()
@@ -225,7 +226,7 @@ class World:
 
     async def read_all_of_demand(self) -> None:
         """Ingest's reading every RECONCILE_S."""
-        await self.watch._read_all()
+        await self.watch.read_all()
 
     def get_protected(self) -> set[str]:
         """What clients hold for sure, so that upstream must not lose it: on a gateway that lives, made ready.

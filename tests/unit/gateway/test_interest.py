@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import gateway.interest
@@ -12,6 +13,7 @@ from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.listener import Listener
+from gateway.log import Log
 from shared.batch import Mark
 from shared.demand import Demand, LeaseLost
 from shared.names import Names
@@ -26,7 +28,7 @@ class Ear(Listener):
     """A listener whose bus confirms at once."""
 
     def __init__(self, hub: Hub) -> None:
-        super().__init__("redis://nowhere", NAMES, hub, lambda _text: None)
+        super().__init__("redis://nowhere", NAMES, hub, Log(Redis(), NAMES), lambda _text: None)
         self.listened: set[str] = set()
 
     async def listen(self, channels: Iterable[str]) -> None:

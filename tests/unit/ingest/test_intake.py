@@ -6,12 +6,14 @@ from typing import Any
 
 import hiredis
 import pytest
+from redis.asyncio import Redis
 
 from ingest.batch import Encoded
 from ingest.intake import BATCH_BYTES, MAX_EVENT_BYTES, Intake
 from ingest.publisher import Publisher
 from shared.batch import Mark
 from shared.names import Names
+from tests.sure_slot import make_sure_slot
 
 NAMES = Names("stocks")
 POLL_S = 0.01
@@ -21,7 +23,7 @@ class Printer(Publisher):
     """A publisher without a Redis: keeps what it is given."""
 
     def __init__(self) -> None:
-        super().__init__("redis://nowhere", NAMES)
+        super().__init__("redis://nowhere", Redis(), NAMES, make_sure_slot())
         self.batches: list[Encoded] = []
         self.heartbeats: list[Mark] = []
 

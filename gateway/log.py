@@ -1,0 +1,59 @@
+"""The log in Redis, read on from a position: the last batch that somebody has got."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import hiredis
+from redis.asyncio import Redis
+
+from shared.batch import Mark, parse_mark
+from shared.names import Names
+
+READ_ENTRIES: Final = 50  # ~0.6 MB at 50,000 events/s
+
+
+class Entry(NamedTuple):
+    """One batch; `is_next` says that none is missing between it and what was read, or got, before it."""
+
+    mark: Mark
+    batch: bytes
+    is_next: bool
+
+    def read_messages(self) -> Iterator[tuple[bytes, bytes]]:
+        """Bus channel and payload of each message, as they were published."""
+        reader = hiredis.Reader()
+        reader.feed(self.batch)
+        while (command := reader.gets()) is not False:
+            _, channel, payload = command
+            yield channel, payload
+
+
+class Log:
+    """The log of one feed."""
+
+    def __init__(self, redis: "Redis", names: Names) -> None:
+        self._redis = redis
+        self._name = names.log
+
+    async def read(self, position: Mark) -> list[Entry]:
+        """The next entries after the position, at most READ_ENTRIES; fewer: that was all.
+
+        Raises redis.RedisError.  An epoch may end at any sequence and begins with 1: whether the end of the one before
+        was missed can only be told if the position itself is still in the log.
+        """
+        start = f"{position.epoch}-{position.sequence}"
+        found: Any = await self._redis.xrange(self._name, min=start, count=READ_ENTRIES + 1)
+        entries: list[Entry] = []
+        before, is_known = position, False
+        for _, fields in found:
+            mark = parse_mark(fields[b"mark"])
+            if mark[:2] != position[:2]:
+                entries.append(Entry(mark, fields[b"batch"], _follows(before, mark, is_known)))
+            before, is_known = mark, True
+        return entries[:READ_ENTRIES]
+
+
+def _follows(before: Mark, mark: Mark, is_logged: bool) -> bool:
+    if mark.epoch == before.epoch:
+        return mark.sequence == before.sequence + 1
+    return is_logged and mark.sequence == 1

@@ -1,0 +1,105 @@
+"""The upstream slot: only the ingest that has it may connect to Polygon or publish.
+
+Theory.  The slot is a key in Redis that its holder renews every RENEW_S and that runs out after LEASE_S.  The *epoch*
+grows with each holder.  A holder that merely stood still does not know that its time ran out, so it looks at the clock
+before each write to Redis (`is_sure`): LEASE_S after the last confirmed renewal it writes nothing until it has asked
+again; what it wrote before may still lie in its socket, so whoever takes the slot cuts that connection before it
+publishes (ingest/publisher.py).  A standby leaves an empty Redis alone for LEASE_S, so that the
+holder, whose key went with the rest, comes first.  If Redis does not answer, nobody can take the slot there either: the
+holder keeps its upstream connection, and its batches wait.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.demand import read_script
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+LEASE_S: Final = 3.0  # a killed ingest is replaced after LEASE_S + RENEW_S and a connect: promised <= 5 s
+RENEW_S: Final = 0.5
+_ANSWER_WITHIN_S: Final = 1.0
+_LEAVE_WITHIN_S: Final = 1.0
+
+
+class Slot:
+    """This process's claim; `epoch` is 0 while it does not have the slot."""
+
+    def __init__(self, redis: "Redis", names: Names) -> None:
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.epoch = 0
+        self._names = names
+        self._claim = redis.register_script(read_script("claim"))
+        self._give_up = redis.register_script(read_script("give_up"))
+        self._sure_until = 0.0
+        self._may_take_empty_at = 0.0  # a process that never saw a holder need not wait for one
+        self.sure = asyncio.Event()
+        self.taken = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.lost.set()
+
+    def is_sure(self) -> bool:
+        """Whether nobody else can have the slot now."""
+        if time.monotonic() < self._sure_until:
+            return True
+        self.sure.clear()
+        return False
+
+    async def run(self) -> None:
+        """Claim or renew for as long as the process runs."""
+        said = ""
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_WITHIN_S):
+                    await self._renew()
+                saying = "" if self.epoch else "standing by: another ingest has the upstream slot"
+            except (RedisError, OSError, TimeoutError) as exc:
+                saying = f"slot: Redis does not answer ({exc or type(exc).__name__})"
+            if saying and saying != said:
+                _log.warning(saying)
+            said = saying
+            await asyncio.sleep(RENEW_S)
+
+    async def _renew(self) -> None:
+        asked_at = time.monotonic()
+        names = self._names
+        args: list[str | int] = [self.holder, self.epoch, int(LEASE_S * 1000), time.time_ns() // 1_000_000]
+        may_take_empty = int(asked_at >= self._may_take_empty_at)
+        epoch = int(await self._claim(keys=[names.ingest, names.upstream], args=[*args, may_take_empty]))
+        if epoch < 0:
+            return
+        self._may_take_empty_at = asked_at + 2 * LEASE_S
+        if epoch:
+            self._sure_until = asked_at + LEASE_S
+            self.sure.set()
+        if epoch != self.epoch:
+            self._set_epoch(epoch)
+
+    def _set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        if epoch:
+            _log.info("this ingest has the upstream slot (epoch %d)", epoch)
+            self.lost.clear()
+            self.taken.set()
+        else:
+            _log.warning("the upstream slot went to another ingest")
+            self._sure_until = 0.0
+            self.sure.clear()
+            self.taken.clear()
+            self.lost.set()
+
+    async def give_up(self) -> None:
+        """Let a standby take over at once."""
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await self._give_up(keys=[self._names.ingest], args=[self.holder])
+        except (RedisError, OSError, TimeoutError) as exc:
+            _log.info("slot: not given up (%s); it will run out", exc)
