@@ -46,9 +46,8 @@ class CatchUp:
         self._hub.discard()
         self._live = None
         self._aside.clear()
-        if self._hub.last_mark is not None:
-            self.is_behind = True
-            self._wake.set()
+        self.is_behind = True
+        self._wake.set()
 
     def collect(self, channel: bytes, payload: bytes) -> None:
         """A live message came while behind."""
@@ -63,7 +62,7 @@ class CatchUp:
 
     def _go_live(self) -> bool:
         position = self._hub.last_mark
-        if self._live is None or position is None or self._live[:2] != position[:2]:
+        if self._live is None or self._live[:2] != position[:2]:
             return False
         self.is_behind = False
         self._seal(self._live)
@@ -89,7 +88,6 @@ class CatchUp:
     async def _read(self) -> bool:
         """Apply what the log holds beyond the position; whether there may be more."""
         position, live = self._hub.last_mark, self._live
-        assert position is not None
         entries = await self._log.read(position)
         if not self.is_behind or self._hub.last_mark != position:
             return self.is_behind
@@ -117,7 +115,6 @@ class CatchUp:
     def _jump(self, live: Mark) -> None:
         """The log has been read to its end after this mark came; if it does not have it, it never will."""
         position = self._hub.last_mark
-        assert position is not None
         if live[:2] <= position[:2]:
             return
         if live.sequence > 0:  # else it is an ingest that has taken over and has not logged anything yet
@@ -126,7 +123,6 @@ class CatchUp:
 
     def _tell_gap(self, to: Mark) -> None:
         position = self._hub.last_mark
-        assert position is not None
         self.gaps += 1
         _log.error("gap: %s, from %d-%d to %d-%d", _CAUSE, *position[:2], *to[:2])
         self._hub.tell(make_gap(position.received_us // 1000, to.received_us // 1000, _CAUSE, [ALL]))

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from shared.batch import Mark
+from shared.batch import NOTHING, Mark
 from shared.channels import ALL, EVENT_TYPES, find_cover, get_event_type, is_wildcard
 from shared.names import Names
 from shared.notice import Addressed, Notice, decode_notice
@@ -71,7 +71,7 @@ class Hub:
         self._ready: set[str] = set()
         self._alls: frozenset[str] = frozenset()
         self._in_batch = False
-        self.last_mark: Mark | None = None
+        self.last_mark = NOTHING  # the position
         self.missed_batches = 0
         self.moves_made = 0
 
@@ -233,8 +233,6 @@ class Hub:
     def is_next(self, mark: Mark) -> bool:
         """Whether nothing is missing between the last batch and this mark, and nothing foreign came."""
         last = self.last_mark
-        if last is None:
-            return True
         if mark.epoch != last.epoch:
             return False  # of a lower one: an ingest that lost its place, whose messages are among ours now
         return mark.sequence <= last.sequence or (mark.sequence == last.sequence + 1 and mark.events > 0)
@@ -244,7 +242,7 @@ class Hub:
 
         A batch that was closed before, sent again because Redis died before it answered, is discarded.
         """
-        if self.last_mark is not None and mark[:2] < self.last_mark[:2]:
+        if mark[:2] < self.last_mark[:2]:
             self.discard()
             return bool(self._moves)
         if self._advance(mark) and mark.events:
@@ -272,13 +270,17 @@ class Hub:
     def _advance(self, mark: Mark) -> bool:
         """Go on to the mark if it is later than the last one; count what was missed in between."""
         last = self.last_mark
-        if last is not None and last.epoch == mark.epoch:
+        if last.epoch == mark.epoch:
             if mark.sequence <= last.sequence:
                 return False
             closes = 1 if mark.events else 0  # a heartbeat closes nothing: the batch it repeats was missed too
             self.missed_batches += mark.sequence - last.sequence - closes
         self.last_mark = mark
         return True
+
+    def begin(self, newest: Mark) -> None:
+        """What comes after `newest` is for members; called once, before there are any."""
+        self.last_mark = newest
 
     def discard(self) -> None:
         """Forget what came since the last mark."""

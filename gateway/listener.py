@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.catchup import CatchUp
 from gateway.hub import Hub
-from gateway.log import Log
+from gateway.log import Log, parse_newest
 from gateway.outbox import Outbox
 from shared.backoff import Backoff
 from shared.batch import Mark, encode_command, parse_mark
@@ -82,6 +82,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self.hub = hub
         self.special = {names.held.encode(): on_held, names.mark.encode(): self._on_mark}
+        self._log = log
         self._always = [names.notices.encode(), *self.special]  # the mark last: when it comes, all is subscribed
         self.catchup = CatchUp(log, hub, self._seal, self.flush)
         self.on_connected: Callable[[], None] = lambda: None
@@ -192,7 +193,8 @@ class Listener:
         backoff = Backoff(0.05, 2.0)
         while True:
             try:
-                socket = await open_bus_socket(self._url, lambda: _SubscribedSocket(self), "polygon-proxy-gateway")
+                name = "polygon-proxy-gateway"
+                socket = await open_bus_socket(self._url, lambda: _SubscribedSocket(self), name, self._log.newest)
             except (OSError, TimeoutError, BusError) as exc:
                 delay_s = backoff.next_s()
                 _log.warning("bus: cannot connect (%s), next try in %.1f s", exc or type(exc).__name__, delay_s)
@@ -227,6 +229,8 @@ class Listener:
         self._socket = socket
         self.reconnects += 1
         self._on_heard()
+        if self.reconnects == 0:
+            self.hub.begin(parse_newest(socket.greeted[-1]))
         self.catchup.start()
         self._send(b"SUBSCRIBE", [*self._listened, *self._always])
         _log.info("bus: connected, %d channels", len(self._listened))

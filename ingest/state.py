@@ -83,8 +83,9 @@ class StateWriter:
 
     async def _clear_drops(self) -> None:
         """Take what nobody wants out of `held`, and only then let upstream drop it."""
+        names = self._names
         for chunk in chunks(sorted(self._to_drop)):
-            reply: Any = await self._clear(keys=[self._names.refcount, self._names.held], args=chunk)
+            reply: Any = await self._clear(keys=[names.refcount, names.held, names.refused], args=chunk)
             cleared = {channel.decode() for channel in reply}
             self._to_drop.difference_update(chunk)
             self._upstream.keep(set(chunk) - cleared)

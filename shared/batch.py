@@ -21,6 +21,9 @@ class Mark(NamedTuple):
     alls: frozenset[str]
 
 
+NOTHING: Final = Mark(0, 0, 0, 0, frozenset())  # before the first batch
+
+
 def encode_mark(mark: Mark) -> bytes:
     """The mark's text."""
     alls = ",".join(sorted(mark.alls)) or "-"

@@ -43,6 +43,17 @@ class Tasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ending = asyncio.create_task(self._end(), name="ending")
+        cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                cancelled = True  # impatience of whoever cancelled us: nothing may be left running
+        if cancelled and exc is None:
+            raise asyncio.CancelledError
+
+    async def _end(self) -> None:
         pending = self._tasks
         for _ in range(_CANCEL_TRIES):  # again: asyncio.wait_for may swallow one that comes as its work ends
             for task in pending:

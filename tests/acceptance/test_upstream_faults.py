@@ -89,7 +89,7 @@ async def test_key_that_is_refused_for_a_while_disconnects_no_client(
         watch = await Watch.begin(proxy)
         proxy.fake.keys = frozenset(["another-key"])
         await proxy.fake.drop()
-        await proxy.until_state("down: refused by upstream")
+        await proxy.until_state("down: auth_failed")
         assert "authentication failed" in proxy.ingest.output
         refused_at = time.monotonic()
         proxy.fake.keys = frozenset([KEY])
@@ -103,7 +103,7 @@ async def test_eviction_by_another_program_with_the_key_disconnects_no_client(wo
         watch = await Watch.begin(proxy)
         proxy.fake.script.max_connections = "a" if wording == "a" else "b"
         rival = await Subscriber.join(proxy.fake.url, "T.MSFT", key=KEY)
-        await proxy.until_state("down: refused by upstream")
+        await proxy.until_state("down: max_connections")
         assert proxy.fake.max_seen_connections == 2  # the rival's doing
         proxy.fake.max_seen_connections = 0
         rival.abort()
@@ -116,7 +116,7 @@ async def test_slow_retry_after_max_connections_is_slow(tmp_path: Path) -> None:
         watch = await Watch.begin(proxy)
         auths = sum(action.action == "auth" for action in proxy.fake.actions)
         rival = await Subscriber.join(proxy.fake.url, "T.MSFT", key=KEY)
-        await proxy.until_state("down: refused by upstream")
+        await proxy.until_state("down: max_connections")
         with pytest.raises(TimeoutError):  # one by the rival
             await proxy.fake.wait_for(lambda: sum(a.action == "auth" for a in proxy.fake.actions) > auths + 1, 3.0)
         assert rival.is_open and watch.client.is_open

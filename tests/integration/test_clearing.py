@@ -1,5 +1,6 @@
 """What upstream is about to give up, against gateways that acquire at that very moment; on a real redis-server."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -83,6 +84,17 @@ async def test_a_wildcard_goes_once_each_channel_under_it_is_held_itself(scene: 
     await scene.state.write()
     assert scene.sent == ['{"action":"unsubscribe","params":"T.*"}']
     assert scene.upstream.reconcile.held == {"T.AAPL", "Q.AAPL"}
+
+
+async def test_a_wildcard_goes_though_a_channel_under_it_that_upstream_refuses_is_wanted(scene: Scene) -> None:
+    await scene.hold("T.*")
+    await scene.acquire("T.AAPL")
+    scene.upstream.update_wanted(["T.AAPL"], [])
+    scene.upstream.reconcile.rejected("not authorized", True, time.monotonic())
+    scene.upstream.plan()
+    await scene.state.write()
+    assert scene.sent[-1] == '{"action":"unsubscribe","params":"T.*"}'
+    assert scene.upstream.reconcile.held == set()
 
 
 async def test_a_single_goes_under_its_wildcard_though_it_is_wanted(scene: Scene) -> None:

@@ -85,8 +85,9 @@ class Wire:
     def _on_unsubscribe(self, params: str) -> None:
         carried = {channel for channel in self._get_protected() if is_carried(channel, self.held)}
         for channel in params.split(","):
+            if channel in self.held:
+                self.dropped_s[channel] = self._get_now_s()
             self.session.unsubscribe(channel)
-            self.dropped_s[channel] = self._get_now_s()
             for cut in sorted(c for c in carried if not is_carried(c, self.held)):
                 self.faults.append(f"unsubscribed {channel} cuts {cut} off; upstream holds {sorted(self.held)}")
 

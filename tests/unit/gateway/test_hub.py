@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.batch import Mark
+from shared.batch import NOTHING, Mark
 from tests.unit.gateway.bus import Bus
 from tests.unit.gateway.frames import close_batch
 
@@ -46,7 +46,7 @@ def test_all_events_of_a_batch_come_in_one_frame_in_order(bus: Bus) -> None:
 def test_without_a_mark_nothing_is_sent(bus: Bus) -> None:
     bus.hold("a", "T.AAPL")
     bus.send("T.AAPL", 1)
-    assert bus.hub.last_mark is None
+    assert bus.hub.last_mark == NOTHING
     assert bus.mark() == {"a": [1]}
 
 
