@@ -9,7 +9,7 @@ from typing import Any, Final
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State as WsState
 
-from gateway.hub import encode_frame
+from gateway.groups import encode_frame
 from gateway.outbox import Outbox
 from gateway.session import Session
 from shared.protocol import CLOSE_POLICY, SLOW_CONSUMER, Status, encode_statuses

@@ -18,6 +18,8 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:log                    | stream          | the last seconds of batches; entry id = epoch-sequence        |
 | polygon:{F}:notices                | pub/sub channel | told to clients between their events (shared/notice.py)       |
 | polygon:{F}:gaps                   | stream          | the last gaps (shared/gap.py), newest last                    |
+| polygon:{F}:resume                 | pub/sub channel | a client took a name over (gateway/resume.py)                 |
+| polygon:{F}:resume:NAME            | key, expires    | what the client of that name holds and has got                |
 | polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
 | polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters             |
 """
@@ -41,6 +43,7 @@ class Names:
         self.notices = f"{base}:notices"
         self.gaps = f"{base}:gaps"
         self.ingest = f"{base}:ingest"
+        self.resume = f"{base}:resume"
         self.upstream = f"{base}:upstream"
         self._all = f"{base}:all:"
         self._gateway = f"{base}:gateway:"
@@ -55,6 +58,10 @@ class Names:
     def get_exact_bus_channel(self, channel: str) -> str:
         """Where the events of one symbol are published, even if that symbol should look like a wildcard."""
         return self._prefix + channel
+
+    def get_resume(self, name: str) -> str:
+        """The record of one client that can resume."""
+        return f"{self.resume}:{name}"
 
     def get_lease(self, gateway_id: str) -> str:
         """The lease of one gateway."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 
-from gateway.hub import encode_frame
+from gateway.groups import encode_frame
 from gateway.outbox import Outbox
 from tests.unit.gateway.frames import parse_frame, read_events
 

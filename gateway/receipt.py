@@ -1,0 +1,62 @@
+"""What one client has got: how far its stream of events has been received at the other end.  Pure.
+
+Theory.  The stream is bytes, counted from its first.  Each time that everything up to a batch has been written, the
+count and the batch's mark are noted.  Whoever knows how many bytes have arrived knows the mark up to which the client
+has everything, its *position*.  A client that comes back gets some channels from the log first, and those have a
+position of their own until they are live: a *lane*; lane 0 is the live one.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from shared.batch import Mark
+
+LIVE: Final = 0
+
+
+class Lane:
+    """Some channels and how far the client has got them."""
+
+    def __init__(self, position: Mark, channels: Iterable[str]) -> None:
+        self.position = position
+        self.channels = set(channels)
+
+
+class Receipt:
+    """The lanes of one client.  Notes are bounded by what is written and not arrived, so by the outbox's bounds."""
+
+    def __init__(self, position: Mark) -> None:
+        self.lanes = {LIVE: Lane(position, ())}
+        self._notes: deque[tuple[int, int, Mark, bool]] = deque()
+        self._last_lane = LIVE
+
+    def open_lane(self, position: Mark, channels: Iterable[str]) -> int:
+        """These channels follow from this position on; returns the lane."""
+        self._last_lane += 1
+        self.lanes[self._last_lane] = Lane(position, channels)
+        return self._last_lane
+
+    def wrote(self, count: int, mark: Mark, lane: int = LIVE, *, joins: bool = False) -> None:
+        """With `count` bytes in all, the lane is written up to the mark; `joins`: from there on it is live."""
+        if self._notes and self._notes[-1][0] == count and self._notes[-1][1] == lane and not self._notes[-1][3]:
+            self._notes.pop()
+        self._notes.append((count, lane, mark, joins))
+
+    def arrived(self, count: int) -> None:
+        """The client has `count` bytes."""
+        while self._notes and self._notes[0][0] <= count:
+            _, lane, mark, joins = self._notes.popleft()
+            self.lanes[lane].position = mark
+            if joins:
+                self.lanes[LIVE].channels |= self.lanes.pop(lane).channels
+
+    def add(self, channels: Iterable[str]) -> None:
+        """The client holds these, live."""
+        self.lanes[LIVE].channels.update(channels)
+
+    def remove(self, channels: Iterable[str]) -> None:
+        """The client holds these no more."""
+        gone = set(channels)
+        for lane in self.lanes.values():
+            lane.channels -= gone

@@ -1,0 +1,195 @@
+"""`?resume=NAME`: a client that comes back, to any gateway, gets what it missed before it goes on live.
+
+Theory.  While the client is connected its record in Redis says, every SAVE_S, which channels it holds and up to which
+mark it surely has them: a pong confirms what was written before the ping.  When the connection ends here, the record
+gets the exact position: the bytes that the client's machine has acknowledged (TCP).  Only if that machine reset the
+connection, which it does when it threw away what was not read, the last confirmed position is the one that counts.
+So nothing is lost; and what is doubled is at most what arrived after the last pong, when a client or a gateway is
+killed.  A proxy between us and the client acknowledges in its place: through one, what it holds at the end is lost.
+
+A name has one connection.  Whoever comes with it while it is in use elsewhere takes it over, and waits HAND_OVER_S at
+most for the other gateway to write the position.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.receipt import Lane, Receipt
+from shared.batch import NOTHING, Mark
+from shared.channels import expand, is_covered
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+SAVE_S: Final = 0.5
+HAND_OVER_S: Final = 1.0
+_LOOK_S: Final = 0.02
+_KEPT_S: Final = 86_400  # a name that does not come back for a day is forgotten, and then begins anew
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class _Part(msgspec.Struct, frozen=True):
+    epoch: int
+    sequence: int
+    received_us: int
+    channels: list[str]
+
+
+class _Record(msgspec.Struct, frozen=True):
+    gateway: str  # that serves the client, or last did
+    connection: int  # its number there
+    is_open: bool
+    parts: list[_Part]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Record).decode
+
+
+def find_name(query: str, feed: str) -> str | None:
+    """The name in `?resume=NAME`; None without one.  Raises ValueError if it is no name.
+
+    Some official clients append the cluster path to whatever URL they are given, so `NAME/stocks` is NAME.
+    """
+    if not query:
+        return None
+    name = query.removesuffix(f"/{feed}")
+    if not _NAME.fullmatch(name):
+        raise ValueError("resume: expected 1 to 64 letters, digits, dots, hyphens or underscores")
+    return name
+
+
+class Resumer:
+    """One connection of a name: what the client missed before, and what it has got since."""
+
+    def __init__(self, name: str, number: int, missed: list[Lane], position: Mark) -> None:
+        self.name = name
+        self.number = number
+        self.missed = missed
+        self.receipt = Receipt(position)
+        self.taken_over = asyncio.Event()
+        self.confirmed = self.get_parts()
+
+    def take_missed(self, feed: str, channels: Iterable[str]) -> list[Lane]:
+        """Those of the channels that the client held before, each with the position from which it misses events."""
+        found: list[Lane] = []
+        waiting = set(channels)
+        for lane in self.missed:
+            had = expand(feed, lane.channels)
+            mine = {channel for channel in waiting if all(is_covered(part, had) for part in expand(feed, [channel]))}
+            if mine:
+                found.append(Lane(lane.position, mine))
+                lane.channels -= mine
+                waiting -= mine
+        return found
+
+    def get_parts(self) -> list[_Part]:
+        """What a record says of it now."""
+        lanes = [*self.receipt.lanes.values(), *self.missed]
+        parts = [(lane.position, sorted(lane.channels)) for lane in lanes if lane.channels]
+        return [_Part(mark.epoch, mark.sequence, mark.received_us, channels) for mark, channels in parts]
+
+    def confirm(self) -> None:
+        """What has arrived now is what counts if nothing more is heard of the client."""
+        self.confirmed = self.get_parts()
+
+
+class Resumption:
+    """The records of all names in Redis, and this gateway's connections with one."""
+
+    def __init__(self, redis: "Redis", names: Names, gateway_id: str) -> None:
+        self._redis = redis
+        self._names = names
+        self._gateway_id = gateway_id
+        self._numbers = 0
+        self.open: dict[str, Resumer] = {}
+        self._written: dict[str, bytes] = {}
+
+    async def claim(self, name: str, position: Mark) -> Resumer:
+        """Take the name over; a Redis that does not answer means that the client begins anew."""
+        self._numbers += 1
+        number = self._numbers
+        missed: list[Lane] = []
+        try:
+            record = await self._hand_over(name, number)
+            parts = record.parts if record is not None else []
+            missed = [Lane(_make_mark(part), part.channels) for part in parts]
+        except (RedisError, OSError) as exc:
+            _log.warning("resume %s: its record cannot be read (%s), it begins anew", name, exc)
+        resumer = self.open[name] = Resumer(name, number, missed, position)
+        return resumer
+
+    async def _hand_over(self, name: str, number: int) -> _Record | None:
+        """The last record of the name, once its connection has ended or HAND_OVER_S have passed."""
+        deadline = time.monotonic() + HAND_OVER_S
+        claim = _encode([name, self._gateway_id, number])
+        record = await self._read(name)
+        if record is not None and record.is_open:
+            await self._redis.publish(self._names.resume, claim)
+        while record is not None and record.is_open and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_S)
+            record = await self._read(name)
+        return record
+
+    async def _read(self, name: str) -> _Record | None:
+        text: Any = await self._redis.get(self._names.get_resume(name))
+        try:
+            return _decode(text) if text is not None else None
+        except msgspec.DecodeError:
+            _log.error("resume %s: a record of an unknown shape, it begins anew", name)
+            return None
+
+    def on_claim(self, text: bytes) -> None:
+        """Some gateway, perhaps this one, has a new connection with a name."""
+        try:
+            name, gateway_id, number = msgspec.json.decode(text, type=tuple[str, str, int])
+        except msgspec.DecodeError:
+            _log.error("bus: a claim of an unknown shape")
+            return
+        resumer = self.open.get(name)
+        if resumer is not None and (gateway_id, number) != (self._gateway_id, resumer.number):
+            resumer.taken_over.set()
+
+    async def end(self, resumer: Resumer) -> None:
+        """The connection is over; `resumer.confirmed` is its last word."""
+        if self.open.get(resumer.name) is not resumer:
+            return  # a newer connection, here, has taken over without waiting for us
+        del self.open[resumer.name]
+        self._written.pop(resumer.name, None)
+        try:
+            await self._write({resumer.name: self._encode(resumer, is_open=False)})
+        except (RedisError, OSError) as exc:
+            _log.warning("resume %s: not recorded (%s); it may get up to %g s again", resumer.name, exc, SAVE_S)
+
+    async def run(self) -> None:
+        """Keep the records of the open connections for as long as the process runs."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            changed = {name: self._encode(resumer, is_open=True) for name, resumer in self.open.items()}
+            changed = {name: text for name, text in changed.items() if self._written.get(name) != text}
+            try:
+                await self._write(changed)
+                self._written.update((name, text) for name, text in changed.items() if name in self.open)
+            except (RedisError, OSError):
+                _log.debug("resume: records are not written, Redis does not answer")
+
+    def _encode(self, resumer: Resumer, *, is_open: bool) -> bytes:
+        return _encode(_Record(self._gateway_id, resumer.number, is_open, resumer.confirmed))
+
+    async def _write(self, texts: dict[str, bytes]) -> None:
+        if texts:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name, text in texts.items():
+                    pipe.set(self._names.get_resume(name), text, ex=_KEPT_S)
+                await pipe.execute()
+
+
+def _make_mark(part: _Part) -> Mark:
+    return NOTHING._replace(epoch=part.epoch, sequence=part.sequence, received_us=part.received_us)
