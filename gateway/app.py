@@ -7,6 +7,7 @@ import secrets
 import socket
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from gateway.held import Held
@@ -64,6 +65,9 @@ class Gateway:
             "last_mark": f"{listener.last_mark_s:.3f}",
             "bus_reconnects": max(0, listener.reconnects),
             "slow_clients": door.slow_clients,
+            "conflating_clients": door.conflating_clients,
+            "conflated_events": door.conflated_events,
+            "slowest": msgspec.json.encode([slow._asdict() for slow in door.find_slowest()]),
             "refused_clients": door.refused_clients,
             "bad_messages": door.bad_messages,
             "unknown_topics": door.unknown_topics,

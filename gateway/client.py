@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State as WsState
@@ -12,7 +12,7 @@ from websockets.protocol import State as WsState
 from gateway.hub import encode_frame
 from gateway.outbox import Outbox
 from gateway.session import Session
-from shared.protocol import CLOSE_POLICY, SLOW_CONSUMER, Status, encode_statuses
+from shared.protocol import CLOSE_POLICY, Status, encode_statuses, slow_consumer
 
 _log = logging.getLogger(__name__)
 CLOSE_WITHIN_S: Final = 2.0
@@ -52,6 +52,15 @@ class ClientConnection(ServerConnection):
         super().connection_lost(exc)
 
 
+class Slow(NamedTuple):
+    """How far a client is behind: age of the oldest event that waits for it, events that wait, events left out."""
+
+    client: str
+    lag_ms: int
+    queued: int
+    conflated: int
+
+
 class Client:
     """A connected client as the server sees it."""
 
@@ -68,6 +77,11 @@ class Client:
         for frame in encode_statuses(statuses):
             self.outbox.send(encode_frame([frame[1:-1]]))
 
+    def measure(self) -> Slow:
+        """How far it is behind now."""
+        outbox = self.outbox
+        return Slow(self.label, outbox.get_lag_ms(), outbox.queued_events, outbox.conflated_events)
+
     async def close(self, code: int, reason: str) -> None:
         """Send what is queued and a close frame; cut the socket if the client does not take it in time."""
         self.outbox.flush()
@@ -79,8 +93,8 @@ class Client:
 
     async def close_slow(self) -> None:
         """Tell a client that does not read why it is closed, in case it reads on, and cut it soon."""
-        _log.warning("%s: closed, it did not read fast enough", self.label)
+        _log.warning("%s: closed, it did not read fast enough: %s", self.label, self.outbox.why)
         if self.connection.state is WsState.OPEN:
-            for frame in encode_statuses([SLOW_CONSUMER]):
+            for frame in encode_statuses([slow_consumer(self.outbox.why)]):
                 self.connection.transport.write(encode_frame([frame[1:-1]]))
         await self.close(CLOSE_POLICY, "slow consumer")

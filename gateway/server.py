@@ -1,6 +1,7 @@
 """The door: accepts clients, reads their messages, and does what their sessions ask for."""
 
 import asyncio
+import heapq
 import hmac
 import http
 import logging
@@ -12,7 +13,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from gateway.client import CLOSE_WITHIN_S, Client, ClientConnection
+from gateway.client import CLOSE_WITHIN_S, Client, ClientConnection, Slow
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
@@ -32,6 +33,7 @@ from shared.protocol import (
 _log = logging.getLogger(__name__)
 _CLOSED_FOR_ABUSE: Final = (1002, 1007, 1009)  # the library's own: protocol error, not UTF-8, too long (RFC 6455 7.4.1)
 AUTH_WITHIN_S: Final = 30.0  # upstream's own limit is unknown (PROTOCOL g)
+SLOWEST: Final = 10
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
 
 
@@ -67,6 +69,7 @@ class Door:
         self.clients: set[Client] = set()
         self.refused_clients = 0
         self.slow_clients = 0
+        self._conflated_before = 0  # events that clients who have left did not get
         self.bad_messages = 0
         self.unknown_topics = 0
 
@@ -75,6 +78,21 @@ class Door:
         for client in self.clients:
             if client.session.owed or client.session.refused or self._held.refused:
                 self._settle(client)
+
+    @property
+    def conflated_events(self) -> int:
+        """Events that clients did not get because they were slow, since this gateway started."""
+        return self._conflated_before + sum(client.outbox.conflated_events for client in self.clients)
+
+    @property
+    def conflating_clients(self) -> int:
+        """Clients that get the newest only just now."""
+        return sum(client.outbox.is_conflating for client in self.clients)
+
+    def find_slowest(self) -> list[Slow]:
+        """The clients that are most behind, the worst first; at most SLOWEST, none that never was behind."""
+        behind = (slow for client in self.clients if any((slow := client.measure())[1:]))
+        return heapq.nlargest(SLOWEST, behind, key=lambda slow: slow[1:])
 
     async def open(self, host: str, port: int, ping_s: float) -> None:
         """Accept clients; raises OSError if the port cannot be had.  Other gateways may share the port."""
@@ -121,6 +139,7 @@ class Door:
                 self.bad_messages += 1
         finally:
             self.clients.discard(client)
+            self._conflated_before += client.outbox.conflated_events
             self._interest.unwant(self._hub.drop(client.outbox))
 
     async def _converse(self, client: Client) -> None:
