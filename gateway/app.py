@@ -7,6 +7,7 @@ import secrets
 import socket
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from gateway.held import Held
@@ -14,11 +15,14 @@ from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.listener import Listener
 from gateway.log import Log
-from gateway.server import Door, Keys
+from gateway.resume import Resumption
+from gateway.returning import Returning
+from gateway.server import Door, Keys, Limits
 from shared.config import Config
 from shared.demand import Demand
 from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
+from shared.reload import watch_hangup
 
 _log = logging.getLogger(__name__)
 
@@ -32,19 +36,22 @@ class Gateway:
         names = Names(config.feed)
         self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
         self._hub = Hub(names)
+        self._keys = Keys(config.client_keys)
         self._held = Held(self._redis, names, self._on_change)
         log = Log(self._redis, names)
-        self._listener = Listener(config.redis_url, names, self._hub, log, self._held.on_notice)
+        self._resumption = Resumption(self._redis, names, self._id)
+        notices = {names.held: self._held.on_notice, names.resume: self._resumption.on_claim}
+        self._listener = Listener(config.redis_url, names, self._hub, log, notices)
         demand = Demand(self._redis, names)
         self._interest = Interest(self._id, names, self._hub, self._listener, demand, self._held, self._get_statistics)
         self._door = Door(
             config.feed,
-            Keys(config.client_keys),
+            self._keys,
             self._hub,
             self._interest,
             self._held,
-            config.max_clients,
-            config.message_buffer_events,
+            Returning(self._resumption, log, self._hub, names, self._listener.until_mark),
+            Limits(config.max_clients, config.message_buffer_events),
         )
         self._bus_connected = asyncio.Event()
         self._listener.on_connected = self._bus_connected.set
@@ -68,6 +75,9 @@ class Gateway:
             "last_mark": f"{listener.last_mark_s:.3f}",
             "bus_reconnects": max(0, listener.reconnects),
             "slow_clients": door.slow_clients,
+            "conflating_clients": door.conflating_clients,
+            "conflated_events": door.conflated_events,
+            "slowest": msgspec.json.encode([slow._asdict() for slow in door.find_slowest()]),
             "refused_clients": door.refused_clients,
             "bad_messages": door.bad_messages,
             "unknown_topics": door.unknown_topics,
@@ -84,16 +94,18 @@ class Gateway:
         """Run until TERM or INT."""
         config = self._config
         stop = watch_signals()
+        watch_hangup("gateway", lambda settings: self._keys.replace(settings.client_keys))
         async with Tasks() as tasks:
             listener = self._listener
             tasks.start("listener", listener.run())
             tasks.start("catch-up", listener.catchup.run())
             tasks.start("held", self._load_held())
+            tasks.start("resumption", self._resumption.run())
             tasks.start("interest", self._interest.run())
             await self._door.open(config.proxy_host, config.proxy_stocks_port, config.heartbeat_interval_s)
             self._announce()
             await tasks.until(stop)
-            await self._door.close()
+            await self._door.leave()
         await self._interest.leave()
         await self._redis.aclose()
         _log.info("stopped")

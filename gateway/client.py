@@ -3,16 +3,17 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, NamedTuple
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State as WsState
 
 from gateway.groups import encode_frame
 from gateway.outbox import Outbox
+from gateway.resume import Resumer
 from gateway.session import Session
-from shared.protocol import CLOSE_POLICY, SLOW_CONSUMER, Status, encode_statuses
+from shared.protocol import CLOSE_POLICY, Status, encode_statuses, slow_consumer
 
 _log = logging.getLogger(__name__)
 CLOSE_WITHIN_S: Final = 2.0
@@ -46,27 +47,64 @@ class ClientConnection(ServerConnection):
         if self.outbox is not None and self.protocol.state is not WsState.OPEN:
             self.outbox.close()
 
+    def eof_received(self) -> None:
+        self._end(None)
+        super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.outbox is not None:
-            self.outbox.close()
+        self._end(exc)
         super().connection_lost(exc)
+
+    def _end(self, exc: Exception | None) -> None:
+        if self.outbox is not None:
+            self.outbox.end(exc, has_said_goodbye=self.protocol.close_rcvd is not None)
+
+
+class Slow(NamedTuple):
+    """How far a client is behind: age of the oldest event that waits for it, events that wait, events left out."""
+
+    client: str
+    lag_ms: int
+    queued: int
+    conflated: int
 
 
 class Client:
     """A connected client as the server sees it."""
 
-    def __init__(self, connection: ClientConnection, session: Session, limit_events: int) -> None:
+    def __init__(self, connection: ClientConnection, session: Session, outbox: Outbox, name: str | None = None) -> None:
         self.connection = connection
         self.session = session
         self.authenticated = asyncio.Event()
-        self.outbox = connection.outbox = Outbox(connection.transport, limit_events)
+        self.outbox = connection.outbox = outbox
+        self.name = name
+        self.resumer: Resumer | None = None  # of a client with a name, once it has authenticated
+        self._tasks: asyncio.TaskGroup | None = None
+        self._started: list[asyncio.Task[None]] = []
         peer: Any = connection.remote_address
         self.label = f"client {next(_numbers)} ({peer[0]}:{peer[1]})" if isinstance(peer, tuple) else "client"
+
+    async def run(self, conversation: Coroutine[Any, Any, None]) -> None:
+        """Serve the client until the conversation ends, and with it what was started beside it."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await conversation
+            for task in self._started:
+                task.cancel()
+
+    def start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work beside the conversation; it may end before it."""
+        assert self._tasks is not None
+        self._started.append(self._tasks.create_task(work, name=f"{self.label} {what}"))
 
     def send(self, statuses: Iterable[Status]) -> None:
         """Send statuses, in one frame where they fit, in order with the events."""
         for frame in encode_statuses(statuses):
             self.outbox.send(encode_frame([frame[1:-1]]))
+
+    def measure(self) -> Slow:
+        """How far it is behind now."""
+        outbox = self.outbox
+        return Slow(self.label, outbox.get_lag_ms(), outbox.queued_events, outbox.conflated_events)
 
     async def close(self, code: int, reason: str) -> None:
         """Send what is queued and a close frame; cut the socket if the client does not take it in time."""
@@ -79,8 +117,8 @@ class Client:
 
     async def close_slow(self) -> None:
         """Tell a client that does not read why it is closed, in case it reads on, and cut it soon."""
-        _log.warning("%s: closed, it did not read fast enough", self.label)
+        _log.warning("%s: closed, it did not read fast enough: %s", self.label, self.outbox.why)
         if self.connection.state is WsState.OPEN:
-            for frame in encode_statuses([SLOW_CONSUMER]):
+            for frame in encode_statuses([slow_consumer(self.outbox.why)]):
                 self.connection.transport.write(encode_frame([frame[1:-1]]))
         await self.close(CLOSE_POLICY, "slow consumer")

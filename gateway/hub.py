@@ -13,7 +13,7 @@ is doubled or lost: at once if no message came since the last mark and the chang
 (a changeover between a wildcard and exact channels) at the next mark, with which the old group is flushed.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from gateway.groups import Groups
 from shared.batch import NOTHING, Mark
@@ -34,7 +34,7 @@ class Hub:
         self._routes = self._groups.routes
         self._moves: dict[Hashable, None] = {}  # members that change group at the next mark
         self._late: dict[Hashable, set[str]] = {}  # what members get from elsewhere until they are let in
-        self._waiting: dict[Hashable, Mark] = {}  # late members that have all up to that mark, which is yet to come
+        self._waiting: dict[tuple[Hashable, frozenset[str]], tuple[Mark, Callable[[], None]]] = {}
         self._ready: set[str] = set()
         self._alls: frozenset[str] = frozenset()
         self._in_batch = False
@@ -77,8 +77,9 @@ class Hub:
     def drop(self, member: Hashable) -> list[str]:
         """The member is gone; returns the channels that nobody here holds now."""
         edges = self.remove(member, list(self._held.pop(member, ())))
-        for kept in (self._moves, self._late, self._waiting):
-            kept.pop(member, None)
+        self._moves.pop(member, None)
+        self._late.pop(member, None)
+        self._waiting = {key: waits for key, waits in self._waiting.items() if key[0] is not member}
         self._groups.leave(member)
         return edges
 
@@ -133,25 +134,28 @@ class Hub:
             get_event_type(part) in self._alls for part in parts if is_wildcard(part)
         )
 
-    def let_in(self, member: Hashable, position: Mark) -> bool:
-        """The member has everything up to the position: it gets what follows from here, now or once that mark came.
+    def let_in(
+        self, member: Hashable, channels: frozenset[str], position: Mark, on_admitted: Callable[[], None]
+    ) -> bool:
+        """The member has these up to the position: it gets what follows from here, now or once that mark came.
 
         False if the position has been passed already, so that it must come closer first.
         """
         if self.last_mark[:2] > position[:2] or (self.last_mark[:2] == position[:2] and self._in_batch):
             return False
-        self._waiting[member] = position
+        self._waiting[member, channels] = position, on_admitted
         self._admit()
         return True
 
     def _admit(self) -> None:
         """Between two batches: let in who waits for just this mark; who waits for an earlier one waits in vain."""
-        for member, position in list(self._waiting.items()):
+        for (member, channels), (position, on_admitted) in list(self._waiting.items()):
             if self.last_mark[:2] >= position[:2]:
-                del self._waiting[member]
+                del self._waiting[member, channels]
             if self.last_mark[:2] == position[:2]:
-                self._late.pop(member, None)
+                self._late[member] -= channels
                 self._move(member, self._get_target(member))
+                on_admitted()
 
     def _regroup(self, member: Hashable) -> None:
         now = self._groups.get_channels(member)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.catchup import CatchUp
@@ -74,20 +74,24 @@ class _SubscribedSocket(BusSocket):
 class Listener:
     """Owns the subscribed socket; hands each closed batch to the outboxes of its members."""
 
-    def __init__(self, url: str, names: Names, hub: Hub, log: Log, on_held: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, url: str, names: Names, hub: Hub, log: Log, notices: Mapping[str, Callable[[bytes], None]]
+    ) -> None:
         self._url = url
         self._socket: _SubscribedSocket | None = None
         self._listened: dict[bytes, None] = {}
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._loop = asyncio.get_running_loop()
         self.hub = hub
-        self.special = {names.held.encode(): on_held, names.mark.encode(): self._on_mark}
+        self.special = {name.encode(): handler for name, handler in notices.items()}
+        self.special[names.mark.encode()] = self._on_mark
         self._log = log
         self._always = [names.notices.encode(), *self.special]  # the mark last: when it comes, all is subscribed
         self.catchup = CatchUp(log, hub, self._seal, self.flush)
         self.on_connected: Callable[[], None] = lambda: None
         self.on_moved: Callable[[], None] = lambda: None
         self._sealed: list[Mark] = []  # closed since the last flush
+        self._mark_waiters: list[asyncio.Future[None]] = []
         self.latency = Histogram()
         self.frames_out = 0
         self.bytes_out = 0
@@ -139,8 +143,22 @@ class Listener:
             # The loop writes to the sockets at the end of this round: what counts is the time after that.
             self._loop.call_soon(self._measure, self._sealed)
         self._sealed = []
+        if self._mark_waiters:
+            self._wake_mark_waiters()
         if self.hub.moves_made != moves_made:
             self.on_moved()
+
+    async def until_mark(self) -> None:
+        """Wait until the next mark has come and what it closes is sent."""
+        waiter = self._loop.create_future()
+        self._mark_waiters.append(waiter)
+        await waiter
+
+    def _wake_mark_waiters(self) -> None:
+        for waiter in self._mark_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._mark_waiters.clear()
 
     def _measure(self, marks: list[Mark]) -> None:
         now_us = time.time_ns() // 1000

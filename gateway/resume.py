@@ -69,11 +69,11 @@ def find_name(query: str, feed: str) -> str | None:
 class Resumer:
     """One connection of a name: what the client missed before, and what it has got since."""
 
-    def __init__(self, name: str, number: int, missed: list[Lane], position: Mark) -> None:
+    def __init__(self, name: str, number: int, missed: list[Lane], receipt: Receipt) -> None:
         self.name = name
         self.number = number
         self.missed = missed
-        self.receipt = Receipt(position)
+        self.receipt = receipt
         self.taken_over = asyncio.Event()
         self.confirmed = self.get_parts()
 
@@ -112,7 +112,7 @@ class Resumption:
         self.open: dict[str, Resumer] = {}
         self._written: dict[str, bytes] = {}
 
-    async def claim(self, name: str, position: Mark) -> Resumer:
+    async def claim(self, name: str, receipt: Receipt) -> Resumer:
         """Take the name over; a Redis that does not answer means that the client begins anew."""
         self._numbers += 1
         number = self._numbers
@@ -123,7 +123,7 @@ class Resumption:
             missed = [Lane(_make_mark(part), part.channels) for part in parts]
         except (RedisError, OSError) as exc:
             _log.warning("resume %s: its record cannot be read (%s), it begins anew", name, exc)
-        resumer = self.open[name] = Resumer(name, number, missed, position)
+        resumer = self.open[name] = Resumer(name, number, missed, receipt)
         return resumer
 
     async def _hand_over(self, name: str, number: int) -> _Record | None:

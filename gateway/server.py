@@ -1,22 +1,26 @@
 """The door: accepts clients, reads their messages, and does what their sessions ask for."""
 
 import asyncio
+import heapq
 import hmac
 import http
 import logging
+import random
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from gateway.client import CLOSE_WITHIN_S, Client, ClientConnection
+from gateway.client import CLOSE_WITHIN_S, Client, ClientConnection, Slow
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
 from gateway.outbox import WRITE_LIMIT_BYTES
+from gateway.resume import find_name
+from gateway.returning import Returning
 from gateway.session import Session, State, Step
 from shared.channels import ALL
 from shared.protocol import (
@@ -32,6 +36,10 @@ from shared.protocol import (
 _log = logging.getLogger(__name__)
 _CLOSED_FOR_ABUSE: Final = (1002, 1007, 1009)  # the library's own: protocol error, not UTF-8, too long (RFC 6455 7.4.1)
 AUTH_WITHIN_S: Final = 30.0  # upstream's own limit is unknown (PROTOCOL g)
+SLOWEST: Final = 10
+_NOT_READY_S: Final = 0.5  # between /health saying so and the closed port, for who looks at it often
+_DRAIN_S: Final = 25.0  # clients are sent away over so long at most, each with CLOSE_WITHIN_S to go: promised <= 30 s
+_DRAIN_RATE: Final = 100  # clients a second, which is what the other gateways must accept meanwhile
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
 
 
@@ -39,6 +47,10 @@ class Keys:
     """The keys that clients may use; none configured means any that is not empty."""
 
     def __init__(self, keys: Iterable[str]) -> None:
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[str]) -> None:
+        """From now on these are the keys; who is connected stays."""
         self._keys = [key.encode() for key in keys]
 
     def accepts(self, key: str) -> bool:
@@ -49,24 +61,38 @@ class Keys:
         return sum(hmac.compare_digest(given, known) for known in self._keys) > 0  # all compared, always
 
 
+class Limits(NamedTuple):
+    """Bounds of one gateway: clients at once, and events that wait for one client."""
+
+    clients: int
+    events: int
+
+
+def _get_query(query: str, name: str) -> str:
+    """The first value of a query parameter, or nothing."""
+    return parse_qs(query).get(name, [""])[0]
+
+
 class Door:
     """All clients of this gateway."""
 
     def __init__(
-        self, feed: str, keys: Keys, hub: Hub, interest: Interest, held: Held, max_clients: int, limit_events: int
+        self, feed: str, keys: Keys, hub: Hub, interest: Interest, held: Held, returning: Returning, limits: Limits
     ) -> None:
         self._feed = feed
         self._keys = keys
         self._hub = hub
         self._interest = interest
         self._held = held
-        self._max_clients = max_clients
-        self._limit_events = limit_events
+        self._returning = returning
+        self._limits = limits
         self._server: Server | None = None
         self._loop = asyncio.get_running_loop()
         self.clients: set[Client] = set()
         self.refused_clients = 0
         self.slow_clients = 0
+        self._conflated_before = 0  # events that clients who have left did not get
+        self.is_leaving = False
         self.bad_messages = 0
         self.unknown_topics = 0
 
@@ -75,6 +101,21 @@ class Door:
         for client in self.clients:
             if client.session.owed or client.session.refused or self._held.refused:
                 self._settle(client)
+
+    @property
+    def conflated_events(self) -> int:
+        """Events that clients did not get because they were slow, since this gateway started."""
+        return self._conflated_before + sum(client.outbox.conflated_events for client in self.clients)
+
+    @property
+    def conflating_clients(self) -> int:
+        """Clients that get the newest only just now."""
+        return sum(client.outbox.is_conflating for client in self.clients)
+
+    def find_slowest(self) -> list[Slow]:
+        """The clients that are most behind, the worst first; at most SLOWEST, none that never was behind."""
+        behind = (slow for client in self.clients if any((slow := client.measure())[1:]))
+        return heapq.nlargest(SLOWEST, behind, key=lambda slow: slow[1:])
 
     async def open(self, host: str, port: int, ping_s: float) -> None:
         """Accept clients; raises OSError if the port cannot be had.  Other gateways may share the port."""
@@ -96,16 +137,25 @@ class Door:
 
     def _check_path(self, connection: ServerConnection, request: Request) -> Response | None:
         try:
-            if urlsplit(request.path).path in (f"/{self._feed}", "/"):
-                return None
-        except ValueError:
+            parts = urlsplit(request.path)
+            find_name(_get_query(parts.query, "resume"), self._feed)
+        except ValueError as exc:
             self.bad_messages += 1
+            return connection.respond(http.HTTPStatus.BAD_REQUEST, f"{exc}\n")
+        if parts.path == "/health":
+            ready = http.HTTPStatus.SERVICE_UNAVAILABLE if self.is_leaving else http.HTTPStatus.OK
+            return connection.respond(ready, f"{ready.phrase}\n")
+        if parts.path in (f"/{self._feed}", "/"):
+            return None
         return connection.respond(http.HTTPStatus.NOT_FOUND, f"connect to /{self._feed}\n")
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, ClientConnection)
-        client = Client(connection, Session(self._feed, self._keys.accepts), self._limit_events)
-        if len(self.clients) >= self._max_clients:
+        query = urlsplit(connection.request.path).query if connection.request is not None else ""
+        name = find_name(_get_query(query, "resume"), self._feed)
+        outbox = self._returning.make_outbox(connection, name, self._limits.events)
+        client = Client(connection, Session(self._feed, self._keys.accepts), outbox, name)
+        if len(self.clients) >= self._limits.clients:
             self.refused_clients += 1
             _log.warning("%s: refused, %d clients are connected (MAX_CLIENTS)", client.label, len(self.clients))
             client.send([MAX_CONNECTIONS])
@@ -113,7 +163,7 @@ class Door:
             return
         self.clients.add(client)
         try:
-            await self._converse(client)
+            await client.run(self._converse(client, _get_query(query, "apiKey")))
         except* ConnectionClosed as group:
             _log.info("%s: gone (%s)", client.label, group.exceptions[0])
             sent = group.exceptions[0].sent if isinstance(group.exceptions[0], ConnectionClosed) else None
@@ -121,18 +171,16 @@ class Door:
                 self.bad_messages += 1
         finally:
             self.clients.discard(client)
+            self._conflated_before += client.outbox.conflated_events
             self._interest.unwant(self._hub.drop(client.outbox))
+            await self._returning.end(client)
 
-    async def _converse(self, client: Client) -> None:
+    async def _converse(self, client: Client, url_key: str) -> None:
         client.send([CONNECTED])
-        request = client.connection.request
-        url_keys = parse_qs(urlsplit(request.path).query).get("apiKey", [""]) if request is not None else [""]
-        await self._act(client, client.session.authenticate_by_url(url_keys[0]))
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch(client), name=f"{client.label} watch")
-            async for message in client.connection:
-                await self._act(client, client.session.receive(message))
-            watch.cancel()
+        client.start("watch", self._watch(client))
+        await self._act(client, client.session.authenticate_by_url(url_key))
+        async for message in client.connection:
+            await self._act(client, client.session.receive(message))
 
     async def _act(self, client: Client, step: Step) -> None:
         self.unknown_topics += step.unknown_topics
@@ -143,12 +191,15 @@ class Door:
         client.send(step.statuses)
         if client.session.state is State.AUTHENTICATED:
             client.authenticated.set()
+            await self._returning.claim(client)
         if step.add:
+            self._returning.add(client, step.add)
             self._interest.want(self._hub.add(client.outbox, step.add))
             self._settle(client)
             if client.session.owed:
                 self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, step.add, client.session.asks)
         if step.remove:
+            self._returning.remove(client, step.remove)
             self._interest.unwant(self._hub.remove(client.outbox, step.remove))
         if step.close:
             await client.close(CLOSE_POLICY, step.complaint[:100])
@@ -195,10 +246,19 @@ class Door:
         owed = [channel for channel in channels if client.session.owed.get(channel) == ask]
         client.send(status for channel in owed for status in self._acknowledge(client.session, channel))
 
-    async def close(self) -> None:
-        """Accept no more, and send every client away with a code after which it comes back."""
+    async def leave(self) -> None:
+        """Send every client away with a code after which it comes back, not all at once, and accept no more."""
+        self.is_leaving = True
         if self._server is None:
             return
+        await asyncio.sleep(_NOT_READY_S)
         self._server.close(close_connections=False)
-        await asyncio.gather(*(client.close(CLOSE_RESTART, "gateway restarts") for client in list(self.clients)))
+        clients = list(self.clients)
+        spread_s = min(_DRAIN_S, len(clients) / _DRAIN_RATE)
+        _log.info("leaving: %d clients are sent away within %.1f s", len(clients), spread_s)
+        await asyncio.gather(*(self._send_away(client, spread_s * random.random()) for client in clients))
         await self._server.wait_closed()
+
+    async def _send_away(self, client: Client, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await client.close(CLOSE_RESTART, "gateway restarts")

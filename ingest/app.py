@@ -13,6 +13,7 @@ from ingest.tenure import Tenure
 from shared.config import Config
 from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
+from shared.reload import watch_hangup
 
 _log = logging.getLogger(__name__)
 _RETRY_S: Final = 0.5
@@ -51,6 +52,7 @@ class Ingest:
         """Run until TERM or INT."""
         config = self._config
         stop = watch_signals()
+        watch_hangup("ingest", lambda _settings: None)
         async with Tasks() as tasks:
             tasks.start("slot", self._slot.run())
             tasks.start("serve", self._serve())

@@ -1,8 +1,9 @@
-"""What a monitor asks for over HTTP: `/health` (JSON; 200 or 503) and `/metrics` (Prometheus text).
+"""What a monitor asks for over HTTP: `/health` (JSON; 200 or 503), `/metrics` (Prometheus text), `/slow` (JSON).
 
-Both are answered from this process and from the gateways' leases in Redis, so one address tells of the whole feed.
+All are answered from this process and from the gateways' leases in Redis, so one address tells of the whole feed.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
+_TEXTS: Final = (b"latency_us", b"slowest")  # what is no number in a lease
 _STALE_MARK_S: Final = 5.0  # marks come every second even when idle: older means that the bus is cut somewhere
 
 
@@ -32,15 +34,18 @@ class Ops:
     async def open(self, host: str, port: int) -> None:
         """Serve; a port that cannot be had is logged, for the feed matters more than its monitor."""
         app = web.Application()
-        app.add_routes([web.get("/health", self._on_health), web.get("/metrics", self._on_metrics)])
+        pages = {"/health": self._on_health, "/metrics": self._on_metrics, "/slow": self._on_slow}
+        app.add_routes([web.get(path, page) for path, page in pages.items()])
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as exc:
-            _log.warning("no /health and /metrics: port %d cannot be had (%s); METRICS_PORT is another", port, exc)
+            _log.warning(
+                "no /health, /metrics and /slow: port %d cannot be had (%s); METRICS_PORT is another", port, exc
+            )
             return
-        _log.info("health and metrics: http://%s:%d/health and /metrics", host, port)
+        _log.info("health and metrics: http://%s:%d/health, /metrics and /slow", host, port)
 
     async def close(self) -> None:
         """Stop serving."""
@@ -55,16 +60,22 @@ class Ops:
             return {"state": "nobody has the upstream slot"}
         return {"state": f"{state.decode()} (held by {holder.decode()})", "live": int(state == b"live")}
 
-    async def _get_gateways(self) -> dict[str, dict[str, float]]:
-        """The numbers in each living gateway's lease."""
+    async def _get_leases(self) -> dict[str, dict[bytes, bytes]]:
+        """What stands in each living gateway's lease."""
         ids: Any = await self._redis.smembers(self._names.gateways)
-        gateways = {}
+        leases: dict[str, dict[bytes, bytes]] = {}
         for ident in sorted(member.decode() for member in ids):
             fields: Any = await self._redis.hgetall(self._names.get_lease(ident))
             if fields:
-                numbers = {name.decode(): value for name, value in fields.items() if name != b"latency_us"}
-                gateways[ident] = {name: float(value) for name, value in numbers.items()}
-        return gateways
+                leases[ident] = fields
+        return leases
+
+    async def _get_gateways(self) -> dict[str, dict[str, float]]:
+        """The numbers in each living gateway's lease."""
+        return {
+            ident: {name.decode(): float(value) for name, value in fields.items() if name not in _TEXTS}
+            for ident, fields in (await self._get_leases()).items()
+        }
 
     async def _on_health(self, _request: web.Request) -> web.Response:
         problems = []
@@ -93,6 +104,19 @@ class Ops:
             "gateways": gateways,
         }
         return web.json_response(body, status=503 if problems else 200)
+
+    async def _on_slow(self, _request: web.Request) -> web.Response:
+        """The slowest clients of all gateways, as of their last renewal, the slowest first; 503 without Redis."""
+        try:
+            leases = await self._get_leases()
+        except (RedisError, OSError) as exc:
+            return web.json_response({"problem": f"Redis does not answer ({exc})"}, status=503)
+        slowest = [
+            {"gateway": ident, **slow}
+            for ident, fields in leases.items()
+            for slow in json.loads(fields.get(b"slowest", b"[]"))
+        ]
+        return web.json_response(sorted(slowest, key=lambda slow: slow["lag_ms"], reverse=True))
 
     async def _on_metrics(self, _request: web.Request) -> web.Response:
         try:

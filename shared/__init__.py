@@ -2,6 +2,6 @@
 
 The wire: channels.py, protocol.py, split.py.  Redis: names.py, demand.py with lua/, bus.py, batch.py, held.py,
 notice.py, gap.py.
-The process: config.py, lifecycle.py, backoff.py, logs.py, metrics.py.  For people: cli.py, private_bus.py with
-fake_bus.py.
+The process: config.py, reload.py, lifecycle.py, backoff.py, logs.py, metrics.py.  For people: cli.py, private_bus.py
+with fake_bus.py.
 """

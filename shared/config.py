@@ -263,18 +263,23 @@ def _describe(variable: _Variable, text: str, environ: Mapping[str, str]) -> str
     return f"{variable.name}={shown!a}: expected {variable.expected}"
 
 
-def load_or_exit() -> Config:
+def read() -> Config:
     """The configuration of this process: the environment, and beneath it `.env` in the working directory.
 
-    A bad value ends the process with exit code 2 and one line on stderr.
+    Raises ConfigError.
     """
     try:
         # Without interpolation, because a key or a password may hold a dollar sign.
         beneath = dotenv_values(".env", interpolate=False, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        _exit(f".env cannot be read: {exc}")
+        raise ConfigError(f".env cannot be read: {exc}") from None
+    return load({name: text for name, text in beneath.items() if text is not None} | dict(os.environ))
+
+
+def load_or_exit() -> Config:
+    """As `read`; a bad value ends the process with exit code 2 and one line on stderr."""
     try:
-        return load({name: text for name, text in beneath.items() if text is not None} | dict(os.environ))
+        return read()
     except ConfigError as exc:
         _exit(str(exc))
 

@@ -59,6 +59,13 @@ class Names:
         """Where the events of one symbol are published, even if that symbol should look like a wildcard."""
         return self._prefix + channel
 
+    def find_type(self, bus_channel: bytes) -> str | None:
+        """The event type of a bus channel of one symbol; None if it is none of this feed's."""
+        name = bus_channel.decode()
+        if not name.startswith(self._prefix) or name.startswith("polygon:"):
+            return None
+        return get_event_type(name.removeprefix(self._prefix))
+
     def get_resume(self, name: str) -> str:
         """The record of one client that can resume."""
         return f"{self.resume}:{name}"

@@ -31,7 +31,6 @@ AUTH_FAILED: Final = make_status("auth_failed", "authentication failed")
 AUTH_TIMEOUT: Final = make_status("auth_timeout", "No authentication request received.")
 AUTH_REQUIRED: Final = make_status("auth_required", "authenticate before you subscribe")  # text ours
 MAX_CONNECTIONS: Final = make_status("max_connections", "Maximum number of websocket connections exceeded.")
-SLOW_CONSUMER: Final = make_status("slow_consumer", "closed: this client did not read fast enough")  # text ours
 SUBSCRIPTION_LIMIT: Final = "Subscription limit reached"  # how the text begins (PROTOCOL c, 9)
 
 CLOSE_POLICY: Final = 1008
@@ -46,6 +45,17 @@ def subscribed(channel: str) -> Status:
 def unsubscribed(channel: str) -> Status:
     """The ack of one dropped channel; sic: "unsubscribed to" (PROTOCOL c)."""
     return make_status("success", f"unsubscribed to: {channel}")
+
+
+def conflated(count: int, first_ms: int, last_ms: int) -> Status:
+    """What a slow client was not sent, by time of receipt (Unix ms).  Kind and text are ours."""
+    what = f"{count} events received from {first_ms} to {last_ms} (Unix ms) were left out"
+    return make_status("conflated", f"{what}: this client does not read fast enough, so newer ones took their place")
+
+
+def slow_consumer(why: str) -> Status:
+    """What a slow client is told before it is closed; the text is ours (PROTOCOL g)."""
+    return make_status("slow_consumer", f"closed: this client did not read fast enough: {why}")
 
 
 def error(message: str) -> Status:

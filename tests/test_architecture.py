@@ -22,6 +22,7 @@ CORE = (
     "ingest/reconcile.py",
     "gateway/session.py",
     "gateway/hub.py",
+    "gateway/conflate.py",
 )
 IO_LIBRARIES = {
     *("asyncio", "socket", "ssl", "select", "selectors", "threading", "multiprocessing", "subprocess", "signal"),

@@ -97,7 +97,7 @@ class Rig:
         self.redis = Redis.from_url(server.url)
         self.publisher = Publisher(f"redis://127.0.0.1:{port}", self.redis, NAMES, make_sure_slot())
         self.hub = Hub(NAMES)
-        self.listener = Listener(server.url, NAMES, self.hub, Log(self.redis, NAMES), lambda _text: None)
+        self.listener = Listener(server.url, NAMES, self.hub, Log(self.redis, NAMES), {})
         self.member = Member()
         self._sequence = 0
         self._number = 0

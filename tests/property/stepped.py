@@ -98,7 +98,7 @@ class DeafListener(Listener):
     """Confirms at once, and hears nothing."""
 
     def __init__(self, names: Names, hub: Hub) -> None:
-        super().__init__("", names, hub, Log(Redis(), names), lambda _text: None)
+        super().__init__("", names, hub, Log(Redis(), names), {})
         self.listened: set[str] = set()
 
     async def listen(self, channels: Iterable[str]) -> None:

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, cast
 from gateway.client import Client
 from gateway.held import Held
 from gateway.hub import Hub
-from gateway.server import Door, Keys
+from gateway.outbox import Outbox
+from gateway.returning import Returning
+from gateway.server import Door, Keys, Limits
 from gateway.session import Session
 from shared.batch import Mark
 from shared.held import HeldNotice, encode_held
@@ -70,7 +72,8 @@ class Visitor:
 
     def __init__(self, door: Door, feed: str) -> None:
         self.line = Line()
-        self.client = Client(cast(Any, self.line), Session(feed, lambda key: key == KEY), limit_events=1000)
+        outbox = Outbox(cast(Any, self.line), 1000)
+        self.client = Client(cast(Any, self.line), Session(feed, lambda key: key == KEY), outbox)
         self._door = door
 
     async def say(self, action: str, params: str) -> list[str]:
@@ -102,7 +105,8 @@ class House:
         self._hub = Hub(self._names)
         self.edges = Edges()
         self.held = Held(cast(Any, None), self._names, lambda: self.door.on_change())
-        self.door = Door(feed, Keys([KEY]), self._hub, cast(Any, self.edges), self.held, 10, 1000)
+        returning = Returning(cast(Any, None), cast(Any, None), self._hub, self._names, cast(Any, None))
+        self.door = Door(feed, Keys([KEY]), self._hub, cast(Any, self.edges), self.held, returning, Limits(10, 1000))
         self.clock = Clock()
         self.door._loop = cast(Any, self.clock)
 

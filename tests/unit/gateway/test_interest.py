@@ -28,7 +28,7 @@ class Ear(Listener):
     """A listener whose bus confirms at once."""
 
     def __init__(self, hub: Hub) -> None:
-        super().__init__("redis://nowhere", NAMES, hub, Log(Redis(), NAMES), lambda _text: None)
+        super().__init__("redis://nowhere", NAMES, hub, Log(Redis(), NAMES), {})
         self.listened: set[str] = set()
 
     async def listen(self, channels: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ NAMES = Names("stocks")
 @pytest.fixture
 async def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
     monkeypatch.setattr(gateway.listener, "_CONFIRM_WITHIN_S", 0.02)
-    return Listener("redis://nowhere", NAMES, Hub(NAMES), Log(Redis(), NAMES), lambda _text: None)
+    return Listener("redis://nowhere", NAMES, Hub(NAMES), Log(Redis(), NAMES), {})
 
 
 async def test_without_a_bus_listening_fails_in_time(listener: Listener) -> None:

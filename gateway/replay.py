@@ -1,0 +1,103 @@
+"""Gives one client, from the log, what it missed on some channels, until the hub can let it in between two batches."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gateway.counted import CountedOutbox
+from gateway.groups import encode_frame
+from gateway.hub import Hub
+from gateway.log import READ_ENTRIES, Entry, Log
+from gateway.receipt import Lane
+from shared.channels import find_cover, get_event_type, is_wildcard
+from shared.names import Names
+from shared.notice import Addressed, decode_notice, make_gap
+from shared.protocol import encode_status
+
+_log = logging.getLogger(__name__)
+_FRAME_BYTES: Final = 128 * 1024
+_CAUSE: Final = "this client was away for longer than the log reaches"
+
+
+class Replay:
+    """One lane of one client, from its position to the live stream; `until_mark` waits for the next mark."""
+
+    def __init__(
+        self,
+        log: Log,
+        hub: Hub,
+        names: Names,
+        outbox: CountedOutbox,
+        lane: Lane,
+        until_mark: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._log = log
+        self._hub = hub
+        self._names = names
+        self._outbox = outbox
+        self._until_mark = until_mark
+        self._channels = frozenset(lane.channels)
+        self._position = lane.position
+        self._lane = outbox.receipt.open_lane(lane.position, lane.channels)
+        self._cover = find_cover(names.feed, lane.channels)
+        self._exact = {names.get_bus_channel(c).encode() for c in self._cover if not is_wildcard(c)}
+        self._whole = {get_event_type(channel) for channel in self._cover if is_wildcard(channel)}
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    async def run(self) -> None:
+        """Return when the client is live on these channels, or holds them no more; raises redis.RedisError."""
+        ready_at: int | None = None
+        while not self._outbox.is_closed and self._hub.find_late(self._outbox) & self._channels:
+            if await self._read():
+                continue
+            if ready_at is None and self._hub.are_ready(self._channels):
+                ready_at = self._hub.seals
+            # What is listened to only now may lack the beginning of the batch under way, so a mark must have come.
+            if ready_at is not None and self._hub.seals > ready_at:
+                await self._outbox.until_writable()
+                self._hub.let_in(self._outbox, self._channels, self._position, self._on_admitted)
+            await self._until_mark()
+
+    def _on_admitted(self) -> None:
+        self._outbox.join(self._position, self._lane)
+
+    async def _read(self) -> bool:
+        """Send what the log holds beyond the position; whether there may be more."""
+        entries = await self._log.read(self._position)
+        for entry in entries:
+            if not entry.is_next:
+                self._tell_gap(entry)
+            self._collect(entry)
+            self._position = entry.mark
+            if self._size >= _FRAME_BYTES:
+                await self._send()
+        await self._send()
+        return len(entries) == READ_ENTRIES
+
+    def _tell_gap(self, entry: Entry) -> None:
+        first_ms, last_ms = self._position.received_us // 1000, entry.mark.received_us // 1000
+        self._collect_status(Addressed(make_gap(first_ms, last_ms, _CAUSE, sorted(self._channels))))
+
+    def _collect(self, entry: Entry) -> None:
+        whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole & entry.mark.alls}
+        rest = self._whole - entry.mark.alls  # nobody held these whole then, so they are there one by one only
+        for channel, payload in entry.read_messages():
+            if channel == self._names.notices.encode():
+                self._collect_status(Addressed(decode_notice(payload)))
+            elif channel in self._exact or channel in whole or (rest and self._names.find_type(channel) in rest):
+                self._parts.append(payload[1:-1])
+                self._size += len(payload)
+
+    def _collect_status(self, addressed: Addressed) -> None:
+        status = addressed.find_status(self._cover)
+        if status is not None:
+            self._parts.append(encode_status(status))
+
+    async def _send(self) -> None:
+        if self._parts:
+            frame = encode_frame(self._parts)
+            self._parts.clear()
+            self._size = 0
+            await self._outbox.until_writable()
+            self._outbox.send_missed(frame, self._position, self._lane)

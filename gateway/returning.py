@@ -1,0 +1,102 @@
+"""What a client that can resume needs beside any other: its name claimed, what it missed replayed, its receipt kept."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from redis.exceptions import RedisError
+from websockets.exceptions import ConnectionClosed
+
+from gateway.client import Client, ClientConnection
+from gateway.counted import CountedOutbox, CountedTransport
+from gateway.hub import Hub
+from gateway.log import Log
+from gateway.outbox import Outbox
+from gateway.receipt import Receipt
+from gateway.replay import Replay
+from gateway.resume import SAVE_S, Resumption
+from shared.names import Names
+from shared.protocol import CLOSE_POLICY, error
+
+_log = logging.getLogger(__name__)
+
+
+class Returning:
+    """Serves the clients of one gateway that have a name; of any other client it does nothing."""
+
+    def __init__(
+        self, resumption: Resumption, log: Log, hub: Hub, names: Names, until_mark: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._resumption = resumption
+        self._log = log
+        self._hub = hub
+        self._names = names
+        self._until_mark = until_mark
+
+    def make_outbox(self, connection: ClientConnection, name: str | None, limit_events: int) -> Outbox:
+        """The outbox of a new client."""
+        if name is None:
+            return Outbox(connection.transport, limit_events)
+        transport = CountedTransport(connection.transport)
+        connection.transport = transport  # type: ignore[assignment]  # it is one, by __getattr__
+        return CountedOutbox(transport, limit_events, Receipt(self._hub.last_mark), lambda: self._hub.last_mark)
+
+    async def claim(self, client: Client) -> None:
+        """The client has authenticated: find out what it missed."""
+        if client.name is not None and client.resumer is None and isinstance(client.outbox, CountedOutbox):
+            client.resumer = await self._resumption.claim(client.name, client.outbox.receipt)
+            client.start("confirm", self._confirm(client, client.outbox))
+            client.start("taken over", self._yield(client))
+
+    async def _confirm(self, client: Client, outbox: CountedOutbox) -> None:
+        """Ask again and again what has surely arrived."""
+        try:
+            while client.resumer is not None:
+                await asyncio.sleep(SAVE_S)
+                count = outbox.note()
+                await (await client.connection.ping())
+                outbox.receipt.arrived(count)
+                client.resumer.confirm()
+        except ConnectionClosed:
+            return
+
+    async def _yield(self, client: Client) -> None:
+        """Somebody else has come with the same name: this connection ends."""
+        if client.resumer is not None:
+            await client.resumer.taken_over.wait()
+            _log.warning("%s: closed, another connection came with resume=%s", client.label, client.name)
+            client.send([error(f"another connection came with resume={client.name}")])
+            await client.close(CLOSE_POLICY, "resumed elsewhere")
+
+    def add(self, client: Client, channels: Iterable[str]) -> None:
+        """The client is about to hold these: what it held before comes from where it left off."""
+        if client.resumer is None or not isinstance(client.outbox, CountedOutbox):
+            return
+        rest = set(channels)
+        for lane in client.resumer.take_missed(self._names.feed, rest):
+            rest -= lane.channels
+            self._hub.hold_off(client.outbox, lane.channels)
+            replay = Replay(self._log, self._hub, self._names, client.outbox, lane, self._until_mark)
+            client.start("replay", self._replay(client, replay))
+        client.resumer.receipt.add(rest)
+
+    async def _replay(self, client: Client, replay: Replay) -> None:
+        while True:
+            try:
+                await replay.run()
+                return
+            except (RedisError, OSError) as exc:
+                _log.warning("%s: what it missed cannot be read yet (%s)", client.label, exc)
+                await self._until_mark()
+
+    def remove(self, client: Client, channels: Iterable[str]) -> None:
+        """The client holds these no more."""
+        if client.resumer is not None:
+            client.resumer.receipt.remove(channels)
+
+    async def end(self, client: Client) -> None:
+        """The client's connection is over."""
+        if client.resumer is not None and isinstance(client.outbox, CountedOutbox):
+            if client.outbox.is_settled:
+                client.resumer.confirm()
+            await self._resumption.end(client.resumer)
