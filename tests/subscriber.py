@@ -118,6 +118,11 @@ class Subscriber:
         await self.socket.close()
         await self._reader
 
+    async def cut(self) -> None:
+        """No close frame: we say no more, and read what is still on its way to us."""
+        self.socket.transport.write_eof()
+        await self._reader
+
     def abort(self) -> None:
         """Gone without a close frame."""
         self.socket.transport.abort()

@@ -1,0 +1,193 @@
+"""`?resume=NAME`: a client that comes back, to any gateway, gets what it missed and nothing twice."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.proxy import CLIENT_KEY, Proxy, running_proxy
+from tests.subscriber import Subscriber
+
+PAUSE_S = 0.01
+
+
+def trade(number: int, symbol: str = "AAPL") -> bytes:
+    return b'{"ev":"T","sym":"%b","q":%d}' % (symbol.encode(), number)
+
+
+class Flow:
+    """Numbered trades at a steady rate, for as long as somebody holds the channel."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self.sent = 0
+
+    async def run(self) -> None:
+        while True:
+            await self.send()
+            await asyncio.sleep(PAUSE_S)
+
+    async def send(self) -> None:
+        self.sent += 1
+        assert await self._proxy.fake.emit(trade(self.sent), trade(self.sent, "MSFT")) == 1
+
+    def get_events(self, first: int, last: int, symbol: str = "AAPL") -> list[bytes]:
+        return [trade(number, symbol) for number in range(first, last + 1)]
+
+
+@asynccontextmanager
+async def flowing(proxy: Proxy) -> AsyncIterator[Flow]:
+    """A client that stays, so that upstream sends; and the flow."""
+    stays = await proxy.join("T.AAPL", "T.MSFT")
+    flow = Flow(proxy)
+    task = asyncio.create_task(flow.run())
+    try:
+        yield flow
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await stays.until_event(trade(flow.sent))
+    assert stays.events == [event for n in range(1, flow.sent + 1) for event in (trade(n), trade(n, "MSFT"))]
+
+
+async def come(proxy: Proxy, *channels: str, gateway: int = 0, name: str = "bot-1") -> Subscriber:
+    client = await Subscriber.join(f"{proxy.gateways[gateway].url}?resume={name}", *channels, key=CLIENT_KEY)
+    proxy.clients.append(client)
+    return client
+
+
+async def until_beyond(client: Subscriber, number: int) -> None:
+    await client.until_event(trade(number))
+
+
+def numbers(*clients: Subscriber, symbol: str = "AAPL") -> list[int]:
+    mine = b'"sym":"%b"' % symbol.encode()
+    return [int(e.rpartition(b":")[2][:-1]) for client in clients for e in client.events if mine in e]
+
+
+@pytest.mark.parametrize("gateway", [0, 1])
+@pytest.mark.parametrize("how", ["close", "cut"])
+async def test_whoever_comes_back_has_everything_once(how: str, gateway: int, tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 50)
+        if how == "close":
+            await first.close()
+        else:
+            await first.cut()
+        left_at = flow.sent
+        await proxy.clients[0].until_event(trade(left_at + 100))
+        second = await come(proxy, "T.AAPL", gateway=gateway)
+        await until_beyond(second, flow.sent + 50)
+        got = numbers(first, second)
+        assert got == list(range(got[0], got[-1] + 1))
+        assert got[-1] >= left_at + 150
+
+
+async def test_rolling_restart_loses_nothing_for_who_resumes(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
+        # The client that stays is on gateway 0, so gateway 1 is the one that restarts.
+        first = await come(proxy, "T.AAPL", gateway=1)
+        await until_beyond(first, flow.sent + 50)
+        proxy.gateways[1].process.child.send_signal(signal.SIGTERM)
+        await first.until_closed()
+        assert first.close_code == 1012
+        assert await proxy.gateways[1].process.wait(5) == 0
+        second = await come(proxy, "T.AAPL", gateway=0)
+        await until_beyond(second, flow.sent + 50)
+        got = numbers(first, second)
+        assert got == list(range(got[0], got[-1] + 1))
+        assert proxy.find_subscribes("T.AAPL", "unsubscribe") == 0
+
+
+async def test_after_a_kill_of_its_gateway_nothing_is_lost_and_little_doubled(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL", gateway=1)
+        await until_beyond(first, flow.sent + 200)
+        proxy.gateways[1].process.child.send_signal(signal.SIGKILL)
+        await first.until_closed()
+        second = await come(proxy, "T.AAPL", gateway=0)
+        await until_beyond(second, flow.sent + 50)
+        got, again = numbers(first), numbers(second)
+        assert again == list(range(again[0], again[-1] + 1))
+        assert got[0] < again[0] <= got[-1] + 1, "nothing is lost"
+        assert got[-1] - again[0] <= 1.2 / PAUSE_S, "at most a second is doubled"
+
+
+async def test_after_a_crash_of_the_client_nothing_is_lost_and_little_doubled(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 200)
+        first.abort()
+        await first.until_closed()
+        second = await come(proxy, "T.AAPL")
+        await until_beyond(second, flow.sent + 50)
+        got, again = numbers(first), numbers(second)
+        assert again == list(range(again[0], again[-1] + 1))
+        assert got[0] < again[0] <= got[-1] + 1, "nothing is lost"
+        assert got[-1] - again[0] <= 1.2 / PAUSE_S, "at most a second is doubled"
+
+
+async def test_only_channels_that_were_held_before_are_caught_up(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 20)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 50))
+        second = await come(proxy, "T.MSFT")
+        began_at = flow.sent
+        await second.until_event(trade(flow.sent + 20, "MSFT"))
+        assert numbers(second, symbol="MSFT")[0] >= began_at - 5
+        await second.subscribe("T.AAPL")
+        await until_beyond(second, flow.sent + 20)
+        got = numbers(first, second)
+        assert got == list(range(got[0], got[-1] + 1))
+
+
+async def test_a_wildcard_is_caught_up_too(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.*")
+        await until_beyond(first, flow.sent + 50)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 100))
+        second = await come(proxy, "T.*")
+        await until_beyond(second, flow.sent + 50)
+        for symbol in ("AAPL", "MSFT"):
+            got = numbers(first, second, symbol=symbol)
+            assert got == list(range(got[0], got[-1] + 1))
+
+
+async def test_a_second_connection_with_the_name_takes_over(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL", gateway=0)
+        await until_beyond(first, flow.sent + 50)
+        second = await come(proxy, "T.AAPL", gateway=1)
+        await first.until_closed()
+        assert first.close_code == 1008
+        await until_beyond(second, flow.sent + 50)
+        got = numbers(first, second)
+        assert got == list(range(got[0], got[-1] + 1))
+
+
+async def test_who_was_away_for_longer_than_the_log_reaches_is_told_the_gap(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, constants={"ingest.logbook.LOG_S": 0.5}) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 20)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 400))
+        second = await come(proxy, "T.AAPL")
+        await until_beyond(second, flow.sent + 20)
+        [gap] = [status for status in second.statuses if status.startswith("gap: ")]
+        assert "this client was away for longer" in gap and gap.endswith("channels: T.AAPL")
+        again = numbers(second)
+        assert again == list(range(again[0], again[-1] + 1))
+
+
+@pytest.mark.parametrize("name", ["a b", "x" * 65, "é"])
+async def test_a_bad_name_is_refused_at_the_door(name: str, tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        with pytest.raises(Exception, match="400"):
+            await come(proxy, name=name)
