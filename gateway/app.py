@@ -7,8 +7,6 @@ import secrets
 import socket
 from typing import Any
 
-from redis.asyncio import Redis
-
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
@@ -18,6 +16,7 @@ from shared.config import Config
 from shared.demand import Demand
 from shared.lifecycle import Tasks
 from shared.names import Names
+from shared.redis_address import make_redis
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ class Gateway:
         self._config = config
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         names = Names(config.feed)
-        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._redis = make_redis(config.redis_url)
         self._hub = Hub(names)
         self._held = Held(self._redis, names, self._on_change)
         self._listener = Listener(config.redis_url, names, self._hub, self._held.on_notice)

@@ -4,8 +4,6 @@ import logging
 import time
 from typing import Any
 
-from redis.asyncio import Redis
-
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
 from ingest.ops import Ops
@@ -17,6 +15,7 @@ from ingest.upstream import Upstream
 from shared.config import Config
 from shared.lifecycle import Tasks
 from shared.names import Names
+from shared.redis_address import make_redis
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class Ingest:
         self._config = config
         names = Names(config.feed)
         epoch = time.time_ns() // 1_000_000  # grows with each start, and survives a Redis that comes back empty
-        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._redis = make_redis(config.redis_url)
         self._upstream = Upstream(config.feed, config.polygon_api_key or "simulated")
         self._publisher = Publisher(config.redis_url, names)
         self._intake = Intake(names, self._publisher, epoch, self._upstream.on_status)
