@@ -59,14 +59,13 @@ class Cluster:
         """A sentinel that knows both; it is fast to take a master for dead, and alone in that."""
 
         async def is_replicating() -> bool:
-            role: list[Any] = await self.ask(self.replica.port, "ROLE")
-            return bool(role[3] == b"connected")
+            return bool(await self.ask(self.master.port, "WAIT", "1", "100"))
 
         async def knows_both() -> bool:
             masters: dict[str, Any] = await self.ask(self.sentinel_port, "SENTINEL MASTERS", password=password)
             return bool(masters["bus"]["num-slaves"] == 1)
 
-        await until(is_replicating, "the replica has all data")
+        await until(is_replicating, "the replica follows the master")
         lines = [
             *(f"port {self.sentinel_port}", "bind 127.0.0.1", f"dir {self._directory}"),
             f"sentinel monitor bus 127.0.0.1 {self.master.port} 1",
