@@ -28,7 +28,7 @@ class Gateway:
         self._config = config
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         names = Names(config.feed)
-        self._redis = make_redis(config.redis_url)
+        self._redis = make_redis(config.redis_url, lambda: self._interest.assert_again())
         self._hub = Hub(names)
         self._held = Held(self._redis, names, self._on_change)
         self._listener = Listener(config.redis_url, names, self._hub, self._held.on_notice)

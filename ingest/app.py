@@ -27,7 +27,7 @@ class Ingest:
         self._config = config
         names = Names(config.feed)
         epoch = time.time_ns() // 1_000_000  # grows with each start, and survives a Redis that comes back empty
-        self._redis = make_redis(config.redis_url)
+        self._redis = make_redis(config.redis_url, lambda: self._state.forget())
         self._upstream = Upstream(config.feed, config.polygon_api_key or "simulated")
         self._publisher = Publisher(config.redis_url, names)
         self._intake = Intake(names, self._publisher, epoch, self._upstream.on_status)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -78,17 +79,16 @@ def describe(url: str) -> str:
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
-def make_redis(url: str) -> "Redis":
+def make_redis(url: str, on_moved: Callable[[], None] = lambda: None) -> "Redis":
     """A client for everything but the hot sockets; a command raises redis.RedisError if Redis does not answer in 5 s.
 
-    It must be made, and closed, inside a running event loop.
+    `on_moved` is called before anything is said to a new master, which may lack the last of what the old one was told.
+    Sentinels need a running event loop.
     """
     options = parse_redis_url(url)
     if "sentinels" not in options:
         return Redis.from_url(url, **_TIMEOUTS)
-    login: dict[str, Any] = {name: options[name] for name in ("username", "password", "db")}
-    pool = _FollowingPool(options["master"], _make_sentinel(options), **login, **_TIMEOUTS)  # type: ignore[no-untyped-call]
-    return Redis.from_pool(pool)
+    return Redis.from_pool(_FollowingPool(options, on_moved))
 
 
 def _make_sentinel(options: dict[str, Any]) -> Sentinel:
@@ -104,22 +104,25 @@ def _make_sentinel(options: dict[str, Any]) -> Sentinel:
 
 
 class _FollowingPool(SentinelConnectionPool):
-    """Leaves a master that was replaced, within FOLLOW_S; a connection in use does so when it is given back.
+    """Leaves a master that was replaced, within FOLLOW_S, and says so; what was asked there fails as if it had died."""
 
-    A pub/sub connection is never given back: it stays until the sentinels demote its server.
-    """
-
-    _follower: asyncio.Task[None] | None = None
+    def __init__(self, options: dict[str, Any], on_moved: Callable[[], None]) -> None:
+        login = {name: options[name] for name in ("username", "password", "db")}
+        super().__init__(options["master"], _make_sentinel(options), **login, **_TIMEOUTS)  # type: ignore[no-untyped-call]
+        self._on_moved = on_moved
+        self._at: tuple[str, int] | None = None  # where everything is connected, until there is another master
+        self._follower: asyncio.Task[None] | None = None
 
     async def get_master_address(self) -> tuple[str, int]:
+        """Called for each new connection, and by the follower."""
         if self._follower is None:
             self._follower = asyncio.create_task(self._follow(), name="redis master")
-        before = self.master_address
         address: tuple[str, int] = await super().get_master_address()  # type: ignore[no-untyped-call]
+        before, self._at = self._at, address
         if before not in (None, address):
             _log.warning("control: the master is now %s:%d", *address)
-            # Those not in use were cut off just now.
-            await self.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+            self._on_moved()
+            await self.disconnect()
         return address
 
     async def _follow(self) -> None:

@@ -1,6 +1,8 @@
 """A master, its replica and a sentinel, all real: everything that has a connection finds the master and follows it."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 import shared.bus
@@ -59,12 +62,13 @@ class Cluster:
         """A sentinel that knows both; it is fast to take a master for dead, and alone in that."""
 
         async def is_replicating() -> bool:
-            return bool(await self.ask(self.master.port, "WAIT", "1", "100"))
+            return bool(await self.ask(self.replica.port, "GET", "written") == b"yes")
 
         async def knows_both() -> bool:
             masters: dict[str, Any] = await self.ask(self.sentinel_port, "SENTINEL MASTERS", password=password)
             return bool(masters["bus"]["num-slaves"] == 1)
 
+        await self.ask(self.master.port, "SET", "written", "yes")
         await until(is_replicating, "the replica follows the master")
         lines = [
             *(f"port {self.sentinel_port}", "bind 127.0.0.1", f"dir {self._directory}"),
@@ -101,6 +105,11 @@ class Cluster:
                 return False
 
         await until(is_named, "the sentinel names the other", within_s=FAILOVER_S)
+
+    async def pause_master(self) -> None:
+        """It answers nobody any more, and closes nothing."""
+        info: dict[str, Any] = await self.ask(self.master.port, "INFO")
+        os.kill(info["process_id"], signal.SIGSTOP)
 
     async def kill(self) -> None:
         if self._sentinel is not None:
@@ -217,7 +226,10 @@ async def test_control_follows_too_and_its_scripts_with_it(cluster: Cluster) -> 
         await cluster.fail_over()
 
         async def has_moved() -> bool:
-            config: Any = await redis.config_get("port")
+            try:
+                config: Any = await redis.config_get("port")
+            except RedisConnectionError:
+                return False  # it was asked just when its connection was given up
             return int(config["port"]) == cluster.replica.port
 
         await until(has_moved, "control has moved", within_s=FAILOVER_S)
@@ -225,6 +237,24 @@ async def test_control_follows_too_and_its_scripts_with_it(cluster: Cluster) -> 
         await cluster.ask(cluster.replica.port, "SCRIPT", "FLUSH")  # scripts are not replicated, only what they did
         await demand.acquire("g", ["T.AFTER"])
         assert await demand.get_wanted() == {"T.BEFORE", "T.AFTER"}
+
+
+async def test_nobody_waits_for_a_master_that_fell_silent(cluster: Cluster) -> None:
+    """Its connections are not closed: that is how a machine looks whose power went."""
+    moves: list[int] = []
+    async with make_redis(cluster.url, lambda: moves.append(1)) as redis, redis.pubsub() as pubsub:
+        await pubsub.subscribe("notices")
+        assert (await pubsub.get_message(timeout=MOVED_S) or {})["type"] == "subscribe"
+        listening = asyncio.create_task(pubsub.parse_response())
+        socket = await open_silent(cluster.url)
+        await cluster.pause_master()
+        await cluster.until_named(cluster.replica)
+        async with asyncio.timeout(MOVED_S):
+            await socket.lost
+            with pytest.raises(RedisConnectionError):
+                await listening
+        assert await redis.set("key", "value")
+        assert moves == [1]
 
 
 # All of it.
@@ -271,8 +301,19 @@ async def test_the_pipeline_follows_a_planned_failover_and_stays_when_the_old_ma
     cluster: Cluster, tmp_path: Path
 ) -> None:
     async with running_on(cluster, tmp_path) as (proxy, client):
+        await client.subscribe("T.LEFT")
         await cluster.fail_over()
+
+        async def is_promoted() -> bool:
+            return await cluster.get_role(cluster.replica) == "master"
+
+        await until(is_promoted, "the replica is a master", within_s=FAILOVER_S)
+        # Nobody knows yet, so the old master is told of these, and the new one never hears of it.
+        await client.subscribe("T.LATE")
+        await client.unsubscribe("T.LEFT")
         await cluster.until_named(cluster.replica)
+        await proxy.until_refcount({"T.AAPL": 1, "T.LATE": 1}, MOVED_S)
+        await client.unsubscribe("T.LATE")
         await until_all_goes_on(proxy, client, MOVED_S)
 
         async def is_demoted() -> bool:
