@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
@@ -91,9 +91,21 @@ def make_redis(url: str, on_moved: Callable[[], None] = lambda: None) -> "Redis"
     return Redis.from_pool(_FollowingPool(options, on_moved))
 
 
+class _Sentinel(Sentinel):
+    """Redis-py's, with an error that fits into one line of the log; its own has 1,000 characters a sentinel."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        try:
+            address: tuple[str, int] = await super().discover_master(service_name)
+        except MasterNotFoundError as exc:
+            kinds = dict.fromkeys(re.findall(r"> - ([\w:]+)", str(exc)))
+            raise MasterNotFoundError(f"no sentinel names a master {service_name!r} {', '.join(kinds)}") from None
+        return address
+
+
 def _make_sentinel(options: dict[str, Any]) -> Sentinel:
     """Sentinels have no password, or that of the Redis servers: each is asked without it, then with it."""
-    sentinel = Sentinel([])  # type: ignore[no-untyped-call]
+    sentinel = _Sentinel([])  # type: ignore[no-untyped-call]
     logins: list[dict[str, Any]] = [{}, {"username": options["username"], "password": options["password"]}]
     sentinel.sentinels = [
         Redis(host=host, port=port, retry=Retry(NoBackoff(), 0), **login, **_SENTINEL_TIMEOUTS)

@@ -180,9 +180,9 @@ async def test_a_socket_is_opened_at_the_master_though_a_sentinel_before_is_dead
 
 async def test_no_answer_and_an_unknown_name_are_errors_of_the_network(cluster: Cluster) -> None:
     for url in (cluster.make_url(find_free_port()), cluster.make_url(cluster.sentinel_port, master="other")):
-        with pytest.raises(OSError, match="No master found") as caught:
+        with pytest.raises(OSError, match="no sentinel names a master") as caught:
             await open_silent(url)
-        assert PASSWORD not in str(caught.value)
+        assert len(str(caught.value)) < 100 and PASSWORD not in str(caught.value)
 
 
 async def test_a_sentinel_may_ask_for_the_password_of_redis(servers: Cluster) -> None:
@@ -265,7 +265,7 @@ async def running_on(cluster: Cluster, directory: Path) -> AsyncIterator[tuple[P
     """The pipeline with REDIS_URL at the sentinel, and a client that got an event."""
     async with make_redis(cluster.url) as redis:
         state = RedisState(cluster.url, redis)
-        async with running_proxy(directory, redis=state) as proxy:
+        async with running_proxy(directory, redis=state, constants={"gateway.interest.LINGER_S": 0.05}) as proxy:
             client = await proxy.join("T.AAPL")
             await proxy.emit(b'{"ev":"T","sym":"AAPL","p":1}', client)
             await proxy.until_refcount({"T.AAPL": 1})
