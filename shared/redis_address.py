@@ -23,12 +23,13 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.utils import str_if_bytes
 
 _log = logging.getLogger(__name__)
 FOLLOW_S: Final = 1.0  # shorter than any lease, so that a demotion never finds two holders of one
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0}
 # A sentinel is asked once and not for long: the next one may know, and BusSocket has 5 s for all of it.
-_SENTINEL_TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+_SENTINEL_TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
 _SENTINEL_PORT: Final = 26379
 _SENTINEL_URL: Final = re.compile(
     r"redis\+sentinel://(?:(?P<username>[^:/]*):(?P<password>[^/]+)@)?(?P<hosts>[^/@]+)"
@@ -92,15 +93,35 @@ def make_redis(url: str, on_moved: Callable[[], None] = lambda: None) -> "Redis"
 
 
 class _Sentinel(Sentinel):
-    """Redis-py's, with an error that fits into one line of the log; its own has 1,000 characters a sentinel."""
+    """Redis-py's, but it names a promoted replica at once, and its error is one line that says what each one said.
+
+    Redis-py's own names the old master until every other replica has been told, and has 1,000 characters a sentinel.
+    """
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        try:
-            address: tuple[str, int] = await super().discover_master(service_name)
-        except MasterNotFoundError as exc:
-            kinds = dict.fromkeys(re.findall(r"> - ([\w:]+)", str(exc)))
-            raise MasterNotFoundError(f"no sentinel names a master {service_name!r} {', '.join(kinds)}") from None
-        return address
+        """The master that the first sentinel knows to be well, of those that answer; raises MasterNotFoundError."""
+        reasons: list[str] = []
+        for sentinel in list(self.sentinels):
+            try:
+                address = await self._ask(sentinel, service_name)
+            except (RedisError, OSError) as exc:
+                reasons.append(str(exc))
+                continue
+            self.sentinels.remove(sentinel)
+            self.sentinels.insert(0, sentinel)  # the next time it is asked first
+            return address
+        raise MasterNotFoundError(f"no sentinel names a master {service_name!r}: {'; '.join(dict.fromkeys(reasons))}")
+
+    async def _ask(self, sentinel: "Redis", name: str) -> tuple[str, int]:
+        address: Any = await sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", name)  # type: ignore[no-untyped-call]
+        states: Any = await sentinel.sentinel_masters()
+        if address is None or name not in states:
+            raise MasterNotFoundError("unknown there")
+        host, port = str_if_bytes(address[0]), int(address[1])
+        state = states[name]
+        if (state["ip"], state["port"]) == (host, port) and not self.check_master_state(state, name):
+            raise MasterNotFoundError("known to be down")
+        return host, port
 
 
 def _make_sentinel(options: dict[str, Any]) -> Sentinel:
@@ -153,7 +174,7 @@ class _FollowingPool(SentinelConnectionPool):
 async def find_address(url: str) -> dict[str, Any]:
     """The options in a URL, with the master's `host` and `port` as the sentinels name them now.
 
-    Raises OSError if no sentinel names one; asking takes at most 2 s for each sentinel that does not answer.
+    Raises OSError if no sentinel names one; asking takes at most 1 s for each sentinel that does not answer.
     """
     options = parse_redis_url(url)
     if "sentinels" in options:
