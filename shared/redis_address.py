@@ -95,7 +95,8 @@ def make_redis(url: str, on_moved: Callable[[], None] = lambda: None) -> "Redis"
 class _Sentinel(Sentinel):
     """Redis-py's, but it names a promoted replica at once, and its error is one line that says what each one said.
 
-    Redis-py's own names the old master until every other replica has been told, and has 1,000 characters a sentinel.
+    Redis-py's own names the old master until all other replicas follow the new one (two replicas: 5 s more), and its
+    error has 1,000 characters a sentinel.
     """
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
