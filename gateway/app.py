@@ -8,7 +8,6 @@ import socket
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.held import Held
 from gateway.hub import Hub
@@ -22,6 +21,7 @@ from shared.config import Config
 from shared.demand import Demand
 from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
+from shared.redis_address import make_redis
 from shared.reload import watch_hangup
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Gateway:
         self._config = config
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         names = Names(config.feed)
-        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._redis = make_redis(config.redis_url, lambda: self._interest.assert_again())
         self._hub = Hub(names)
         self._keys = Keys(config.client_keys)
         self._held = Held(self._redis, names, self._on_change)

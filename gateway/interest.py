@@ -52,7 +52,8 @@ class Interest:
         self._unreleased: set[str] = set()  # let go, but Redis may not have heard of it
         self._wake = asyncio.Event()
         self._renew_at = 0.0
-        self._joined = False
+        self._doubts = 1  # times that Redis may not have known what this gateway counts for
+        self._doubts_settled = 0
         self.on_ready: Callable[[], None] = lambda: None
 
     def want(self, channels: Iterable[str]) -> None:
@@ -72,6 +73,11 @@ class Interest:
             self._todo.pop(channel, None)
             self._idle_since[channel] = now
 
+    def assert_again(self) -> None:
+        """Redis may not know the last of what it was told: count everything anew."""
+        self._doubts += 1
+        self._wake.set()
+
     async def run(self) -> None:
         """Serve edges and the lease for as long as the process runs."""
         failing = False
@@ -82,7 +88,7 @@ class Interest:
                 await self._sleep()
             except LeaseLost:
                 _log.warning("lease lost (this process stood still, or Redis lost its data): asserting again")
-                self._joined = False
+                self._doubts += 1
             except (RedisError, OSError, BusAway) as exc:
                 if not failing:
                     _log.warning("demand: Redis does not answer (%s); clients stay", exc or type(exc).__name__)
@@ -99,10 +105,11 @@ class Interest:
         self._wake.clear()
 
     async def _round(self) -> None:
-        if not self._joined:
+        if self._doubts_settled != (doubts := self._doubts):
+            await self._demand.leave(self._id)  # what was released may still be counted
             await self._demand.join(self._id)
             await self._demand.acquire(self._id, self._taken)
-            self._joined = True
+            self._doubts_settled = doubts
         if time.monotonic() >= self._renew_at:
             await self._demand.renew(self._id, self._get_statistics())
             self._renew_at = time.monotonic() + RENEW_S

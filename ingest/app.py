@@ -4,7 +4,6 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.ops import Ops
@@ -13,6 +12,7 @@ from ingest.tenure import Tenure
 from shared.config import Config
 from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
+from shared.redis_address import make_redis
 from shared.reload import watch_hangup
 
 _log = logging.getLogger(__name__)
@@ -25,10 +25,15 @@ class Ingest:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._names = Names(config.feed)
-        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._redis = make_redis(config.redis_url, self._on_moved)
         self._slot = Slot(self._redis, self._names)
         self._tenure: Tenure | None = None
         self._ops = Ops(self._redis, self._names, self._get_status)
+
+    def _on_moved(self) -> None:
+        """Sentinels name another master now, which may lack the last of what the old one was told."""
+        if self._tenure is not None:
+            self._tenure.forget()
 
     def _get_status(self) -> dict[str, Any]:
         if self._tenure is None:

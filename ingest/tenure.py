@@ -111,6 +111,10 @@ class Tenure:
             tasks.start("feed", self._make_source().run())
             await tasks.until(self._slot.lost)
 
+    def forget(self) -> None:
+        """Redis may have lost what was written of the state."""
+        self._state.forget()
+
     async def leave(self) -> None:
         """Say that upstream is given up."""
         await self._state.leave()

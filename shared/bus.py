@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 import hiredis
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 
 from shared.batch import encode_command
+from shared.redis_address import find_address, until_moved
 
 CONNECT_WITHIN_S: Final = 5.0
+_ROLE: Final = (b"ROLE",)
 
 _Socket = TypeVar("_Socket", bound="BusSocket")
 
@@ -72,26 +74,37 @@ class BusSocket(asyncio.Protocol):
         self._greetings = list(waiters)
         self.transport.write(b"".join(encode_command(*words) for words in commands))
         self.greeted = await asyncio.gather(*waiters)
-        for reply in self.greeted:
+        for words, reply in zip(commands, self.greeted, strict=True):
             if isinstance(reply, Exception):
                 raise BusError(str(reply))
+            if words == _ROLE and reply[0] != b"master":
+                raise BusError("the sentinels name a server that is no master yet, or no more")
 
 
 async def open_bus_socket(url: str, make: Callable[[], _Socket], name: str, *asked: tuple[bytes, ...]) -> _Socket:
     """A connected and authenticated socket to the Redis at `url`, under `name` in CLIENT LIST.
 
     The replies to the commands of `asked` are the last of `greeted`.
+    Where sentinels name the master, the socket is lost once they name another.
     Raises OSError, TimeoutError or BusError.
     """
-    options: dict[str, Any] = dict(parse_url(url))
     async with asyncio.timeout(CONNECT_WITHIN_S):
+        options = await find_address(url)
         socket = await _connect(options, make)
         try:
             await socket.greet([*_get_greeting(options, name), *asked])
         except BaseException:
             socket.abort()
             raise
+    if "sentinels" in options:
+        follower = asyncio.create_task(_follow(options, socket), name="bus master")
+        socket.lost.add_done_callback(lambda _: follower.cancel())
     return socket
+
+
+async def _follow(options: dict[str, Any], socket: BusSocket) -> None:
+    await until_moved(options)
+    socket.abort()
 
 
 async def _connect(options: dict[str, Any], make: Callable[[], _Socket]) -> _Socket:
@@ -116,4 +129,6 @@ def _get_greeting(options: dict[str, Any], name: str) -> list[tuple[bytes, ...]]
     if db := options.get("db"):
         greeting.append((b"SELECT", str(db).encode()))
     greeting.append((b"CLIENT", b"SETNAME", name.encode()))
+    if "sentinels" in options:
+        greeting.append(_ROLE)  # a replica would take what is published, and only its own subscribers would hear it
     return greeting

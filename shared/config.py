@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from redis.connection import parse_url
 
 from shared.logs import redact
+from shared.redis_address import find_passwords, parse_redis_url
 
 PRIVATE_BUS_PORT: Final = 6390
 PRIVATE_BUS_URL: Final = f"redis://127.0.0.1:{PRIVATE_BUS_PORT}/0"
@@ -67,16 +67,7 @@ class Config:
     @property
     def secrets(self) -> frozenset[str]:
         """What no log may show: keys and the password in REDIS_URL, there also as it is written in the URL."""
-        return self.client_keys | _get_passwords(self.redis_url)
-
-
-def _parse_redis_options(redis_url: str) -> dict[str, Any]:
-    return dict(parse_url(redis_url))  # type: ignore[no-untyped-call]
-
-
-def _get_passwords(redis_url: str) -> frozenset[str]:
-    found = (_parse_redis_options(redis_url).get("password"), urlsplit(redis_url).password)
-    return frozenset(password for password in found if password)
+        return self.client_keys | find_passwords(self.redis_url)
 
 
 def _make_number_parser(least: int, most: int) -> Callable[[str], int]:
@@ -138,7 +129,7 @@ def _parse_ws_url(text: str) -> str:
 
 
 def _parse_redis_url(text: str) -> str:
-    options = _parse_redis_options(text)
+    options = parse_redis_url(text)
     if text.startswith("unix:") and not options.get("path"):
         raise ValueError
     return text
@@ -184,7 +175,8 @@ _VARIABLES: Final = (
         "redis_url",
         None,
         _parse_redis_url,
-        "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://... or unix://PATH",
+        "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://..., unix://PATH "
+        "or redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER_NAME[/DB]",
         unset=PRIVATE_BUS_URL,
         is_secret=True,
     ),

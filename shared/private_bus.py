@@ -20,20 +20,14 @@ from typing import Final
 
 import click
 import uvloop
-from redis.connection import parse_url
 
 from shared import config, logs
+from shared.redis_address import describe
 
 HOST: Final = "127.0.0.1"
 _PROGRAMS: Final = ("redis-server", "valkey-server")
 _OLDEST: Final = (6, 2)  # XADD MINID, with which the log is kept short
 _log = logging.getLogger(__name__)
-
-
-def describe(redis_url: str) -> str:
-    """Where a Redis is, as `host:port` or the path of its socket; never a password."""
-    options = parse_url(redis_url)  # type: ignore[no-untyped-call]
-    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
 def read_version(text: str) -> tuple[int, int]:

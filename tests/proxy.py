@@ -117,14 +117,17 @@ async def running_proxy(
     gateways: int = 1,
     constants: Mapping[str, float] | None = None,
     password: str = "",
+    redis: RedisState | None = None,
     **environ: str,
 ) -> AsyncIterator[Proxy]:
     """The pipeline, live; afterwards each process has ended by TERM with 0, and none has printed a traceback.
 
+    It has a Redis of its own, with a password if one is given, or that of the caller.
     `constants` of ingest.* and gateway.* shorten their waits (see `tests.processes.python`).
     """
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(running_redis(password=password))
+        if redis is None:
+            redis = await stack.enter_async_context(running_redis(password=password))
         fake = await stack.enter_async_context(FakePolygon(keys=frozenset([KEY])))
         settings = {
             "POLYGON_API_KEY": KEY,

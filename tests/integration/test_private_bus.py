@@ -199,11 +199,12 @@ async def test_taken_port_exits_1_with_one_line(path: str | None, tmp_path: Path
             assert await redis.ping()
 
 
-async def test_redis_url_is_named_without_its_password(tmp_path: Path) -> None:
-    async with starting(tmp_path, NO_SERVER, REDIS_URL="redis://user:sekret@db.example:6380/1") as bus:
+@pytest.mark.parametrize("url", ["redis://user:sekret@db.example:6380/1", "redis+sentinel://:sekret@db.example:6380/m"])
+async def test_redis_url_is_named_without_its_password(tmp_path: Path, url: str) -> None:
+    async with starting(tmp_path, NO_SERVER, REDIS_URL=url) as bus:
         assert bus.process.stdout is not None
         line = (await asyncio.wait_for(bus.process.stdout.readline(), 20)).decode()
-        assert "db.example:6380, as REDIS_URL says" in line
+        assert "db.example:6380" in line and "as REDIS_URL says" in line
         assert "sekret" not in line
         assert await bus.stop() == 0
         assert await bus.get_output() == ""

@@ -54,6 +54,9 @@ class Counts(Demand):
             self.failed += 1
             raise RedisConnectionError("connection lost")
 
+    async def leave(self, gateway_id: str) -> None:
+        self.lose()
+
     async def join(self, gateway_id: str) -> None:
         self.has_lease = True
         self.joins += 1
@@ -196,6 +199,15 @@ async def test_a_client_that_leaves_while_the_reply_to_its_acquire_is_lost_leave
     rig.hold("b", "T.MSFT")
     await rig.until(lambda: rig.hub.has_joined("b", "T.MSFT"))
     await rig.until(lambda: rig.counts.counted == {"T.MSFT"} == rig.ear.listened)
+
+
+async def test_in_doubt_everything_is_counted_anew_and_nothing_else_stays_counted(rig: Rig) -> None:
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.counts.counted == {"T.AAPL"})
+    rig.counts.counted = {"T.MSFT"}  # a new master that missed the last release and the last acquire
+    rig.interest.assert_again()
+    await rig.until(lambda: rig.counts.joins == 2)
+    await rig.until(lambda: rig.counts.counted == {"T.AAPL"})
 
 
 async def test_what_still_serves_a_member_until_the_next_mark_is_listened_to_until_then(rig: Rig) -> None:

@@ -89,6 +89,7 @@ def test_example_file_names_each_variable_with_its_default() -> None:
         ("REDIS_URL", "", "redis_url", PRIVATE_BUS_URL),
         ("REDIS_URL", "unix:///run/redis.sock", "redis_url", "unix:///run/redis.sock"),
         ("REDIS_URL", "rediss://h", "redis_url", "rediss://h"),
+        ("REDIS_URL", "redis+sentinel://h,i:1/bus/2", "redis_url", "redis+sentinel://h,i:1/bus/2"),
         ("MAX_CLIENTS", "1", "max_clients", 1),
         ("RECONNECT_DELAY_MS", "600000", "reconnect_delay_ms", 600_000),
         ("HEARTBEAT_INTERVAL_SEC", "3600", "heartbeat_interval_s", 3600),
@@ -169,6 +170,8 @@ def test_refusal_names_variable_value_and_expectation(name: str, text: str, expe
         ("REDIS_URL", "redis://:sekret@h:port"),
         ("REDIS_URL", "redis://:sekret@h/0?socket_timeout=soon"),
         ("REDIS_URL", "unix://?password=sekret"),
+        ("REDIS_URL", "redis+sentinel://:sekret@h"),
+        ("REDIS_URL", "redis+sentinel://:sekret@h,i:x/bus"),
     ],
 )
 def test_refused_secret_is_not_shown(name: str, text: str) -> None:
@@ -235,6 +238,7 @@ def test_secrets_are_the_keys_and_the_password_in_both_spellings() -> None:
     assert load(SECRETS).secrets == {KEY, "sekret-one", "sekret-two", PASSWORD}
     assert load({"REDIS_URL": "redis://u:p%2fw@h"}).secrets == {"p/w", "p%2fw"}
     assert load({"REDIS_URL": "redis://h?password=pw"}).secrets == {"pw"}
+    assert load({"REDIS_URL": "redis+sentinel://u:p%2fw@h,[::1]:1/bus"}).secrets == {"p/w", "p%2fw"}
     assert load({}).secrets == frozenset()
 
 
