@@ -1,5 +1,6 @@
 """The official Python clients against the pipeline, nothing altered but their URL."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 
 from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, KEY, Proxy, running_proxy
+from tests.subscriber import Subscriber
 
 TRADE = b'{"ev":"T","sym":"AAPL","i":"5096","x":10,"p":161.87,"s":300,"c":[14,41],"t":1651684192462,"q":4009402,"z":3}'
 LAST = b'{"ev":"T","sym":"AAPL","i":"last","x":10,"p":1,"s":1,"t":1651684192463,"q":4009403,"z":3}'
@@ -54,8 +56,10 @@ class Official:
 
 
 @asynccontextmanager
-async def running(package: str, proxy: Proxy, *channels: str, key: str = KEY) -> AsyncIterator[Official]:
-    where = f"127.0.0.1:{proxy.gateways[0].port}"
+async def running(
+    package: str, proxy: Proxy, *channels: str, key: str = KEY, gateway: int = 0, query: str = ""
+) -> AsyncIterator[Official]:
+    where = f"127.0.0.1:{proxy.gateways[gateway].port}{query}"
     command = python("tests.official_client", package, where, key, *channels)
     process = await Process.start(command, proxy.directory, name=package)
     try:
@@ -123,3 +127,34 @@ async def test_client_comes_back_to_a_gateway_that_was_restarted(package: str, t
 
         await until(hears_again, "the client is back", (client.process,), 20)
         assert await proxy.redis.get_refcount() == {"T.AAPL": 1}
+
+
+@packages
+async def test_with_a_name_in_its_url_it_resumes_where_it_left_off(package: str, tmp_path: Path) -> None:
+    """The client that comes back is a new process, at another gateway; in between upstream goes on."""
+    name = "?resume=bot-1"
+    async with running_proxy(tmp_path, gateways=2) as proxy:
+        stays = await proxy.join("T.AAPL")
+        async with running(package, proxy, "T.AAPL", key=CLIENT_KEY, query=name) as client:
+            await client.until_joined(proxy)
+            await asyncio.sleep(1.2)  # its pongs confirm twice a second what it has; it is killed without a goodbye
+        missed = [TRADE.replace(b"5096", b"missed-%d" % number) for number in range(3)]
+        await proxy.emit(missed[0], stays)
+        await proxy.emit(missed[1], stays)
+        await proxy.emit(missed[2], stays)
+        async with running(package, proxy, "T.AAPL", key=CLIENT_KEY, gateway=1, query=name) as again:
+            heard = await again.until_heard(3)
+            await proxy.emit(LAST, stays)
+            heard = await again.until_heard(4)
+        assert [fields["id"] for _, fields in heard] == ["missed-0", "missed-1", "missed-2", "last"]
+
+
+@pytest.mark.parametrize("path", ["?resume=bot-1/stocks", "stocks?resume=bot-1"])
+async def test_the_name_may_stand_before_or_behind_the_path_that_a_client_appends(path: str, tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        url = f"ws://127.0.0.1:{proxy.gateways[0].port}/{path}"
+        for number in (1, 2):
+            client = await Subscriber.join(url, "T.AAPL", key=CLIENT_KEY)
+            await proxy.emit(TRADE.replace(b"5096", b"%d" % number), client)
+            await client.close()
+        assert client.events == [TRADE.replace(b"5096", b"2")]

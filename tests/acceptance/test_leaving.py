@@ -1,0 +1,92 @@
+"""A gateway that is told to leave, and one that is told to read its configuration anew."""
+
+import asyncio
+import http.client
+import signal
+import socket
+import time
+from pathlib import Path
+
+from tests.processes import until
+from tests.proxy import CLIENT_KEY, Gateway, running_proxy
+from tests.subscriber import Subscriber
+
+CLIENTS = 150
+
+
+def get_health(gateway: Gateway) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+    connection.request("GET", "/health")
+    return connection.getresponse().status
+
+
+def can_connect(gateway: Gateway) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", gateway.port)) == 0
+
+
+async def test_a_leaving_gateway_is_not_ready_first_and_then_sends_its_clients_away_one_by_one(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2, LOG_LEVEL="info") as proxy:
+        leaving, staying = proxy.gateways
+        clients = [await proxy.join("T.AAPL") for _ in range(CLIENTS)]
+        await proxy.join("T.AAPL", gateway=1)
+        assert await asyncio.to_thread(get_health, leaving) == 200
+        leaving.process.child.send_signal(signal.SIGTERM)
+        await until(lambda: get_health(leaving) == 503, "not ready", (leaving.process,))
+        assert await asyncio.to_thread(get_health, staying) == 200
+        first_at = None
+        for client in clients:
+            await client.until_closed()
+            first_at = first_at or time.monotonic()
+        assert {client.close_code for client in clients} == {1012}
+        assert await leaving.process.wait(5) == 0
+        await proxy.until_refcount({"T.AAPL": 1}, within_s=1.0)
+        assert "150 clients are sent away within 1.5 s" in leaving.process.output
+        assert proxy.find_subscribes("T.AAPL", "unsubscribe") == 0
+
+
+async def test_what_was_queued_is_sent_before_the_close(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        client = await proxy.join("T.AAPL")
+        events = [b'{"ev":"T","sym":"AAPL","q":%d}' % number for number in range(1000)]
+        for event in events:
+            await proxy.fake.emit(event)
+        await client.until_first_event()
+        proxy.gateways[0].process.child.send_signal(signal.SIGTERM)
+        await client.until_closed()
+        assert client.events == events
+
+
+async def test_hangup_reloads_keys_and_log_level_and_disconnects_nobody(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, LOG_LEVEL="info") as proxy:
+        # The environment of a process cannot change, but what .env adds to it can.
+        environ = {name: text for name, text in proxy.environ.items() if name not in ("PROXY_API_KEYS", "LOG_LEVEL")}
+        proxy.environ.clear()
+        proxy.environ.update(environ)
+        env_file = tmp_path / ".env"
+        env_file.write_text("PROXY_API_KEYS=first-dummy\nLOG_LEVEL=error\n")
+        gateway = await proxy.start_gateway()
+        await until(lambda: can_connect(gateway), "gateway listens", (gateway.process,))
+        before = await Subscriber.join(gateway.url, "T.AAPL", key="first-dummy")
+        env_file.write_text("PROXY_API_KEYS=second-dummy\nLOG_LEVEL=info\n")
+        gateway.process.child.send_signal(signal.SIGHUP)
+        await until(lambda: "reloaded" in gateway.process.output, "reload", (gateway.process,))
+        refused = await Subscriber.open(gateway.url)
+        await refused.say("auth", "first-dummy")
+        await refused.until_status("auth_failed: authentication failed")
+        after = await Subscriber.join(gateway.url, "T.AAPL", key="second-dummy")
+        assert before.is_open and after.is_open
+        await before.close()
+        await until(lambda: "gone" in gateway.process.output, "a line of level info", (gateway.process,))
+        after.abort()
+
+
+async def test_hangup_with_a_bad_configuration_changes_nothing(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        for process in (proxy.ingest, proxy.gateways[0].process):
+            (tmp_path / ".env").write_text("MAX_CLIENTS=many\n")
+            process.child.send_signal(signal.SIGHUP)
+            await until(lambda p=process: "not reloaded: MAX_CLIENTS" in p.output, "the complaint", (process,))  # type: ignore[misc]
+        client = await Subscriber.join(proxy.gateways[0].url, "T.AAPL", key=CLIENT_KEY)
+        assert client.is_open
+        client.abort()
