@@ -1,7 +1,7 @@
 """Slow clients beside fast ones, as real processes serve them (DESIGN 5).
 
 `POLYGON_PROXY_SOAK=1 pytest -s tests/acceptance/test_slow_clients.py` stalls a client for the whole 60 s at 50,000
-events/s, and tells what that does to the others' latency.
+events/s, and tells the others' latency beside that of another gateway's clients.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.bench.client import Client
 from tests.fakes.polygon import Load
 from tests.load import find_percentile
 from tests.processes import Process, until
-from tests.proxy import KEY, Proxy, running_proxy
+from tests.proxy import KEY, Gateway, Proxy, running_proxy
 from tests.redis_state import find_free_port
 from tests.subscriber import Subscriber
 
@@ -31,6 +31,7 @@ IS_SOAK = bool(os.environ.get("POLYGON_PROXY_SOAK"))
 OFTEN = {"gateway.interest.RENEW_S": 0.2}  # how soon a count shows in the lease
 SYMBOLS = [f"S{number}" for number in range(20)]
 MOST_GROWTH_MB = 20.0
+GIVEN_UP = "did not read fast enough"
 
 
 def make_event(ev: str, number: int) -> bytes:
@@ -190,7 +191,7 @@ async def test_a_client_that_never_reads_is_closed_with_1008_and_told_why(
         async def has_given_up() -> bool:
             for _ in range(4):
                 await market.send(*[ev] * 50)
-            return "did not read fast enough" in gateway.output
+            return GIVEN_UP in gateway.output
 
         await until(has_given_up, "the lazy client is closed", (gateway,), 30)
         lazy.socket.transport.resume_reading()
@@ -211,69 +212,91 @@ class Plan(NamedTuple):
     """How the load test runs."""
 
     rate: float  # events/s
-    fast: int  # clients that read
-    alone_s: float  # before and after, without a slow client
-    stalled_s: float
+    fast: int  # clients that read, at each gateway
+    before_s: float
+    stalled_s: float  # at most: it ends when the client is given up
 
 
-PLAN = Plan(50_000, 10, 30.0, CONFLATED_MOST_S + 5.0) if IS_SOAK else Plan(10_000, 3, 1.0, 10.0)
+PLAN = Plan(50_000, 5, 20.0, CONFLATED_MOST_S + 30.0) if IS_SOAK else Plan(10_000, 2, 1.0, 10.0)
+
+
+class Beside:
+    """The fast clients of one gateway, and what they find."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.latency_ms: Counter[int] = Counter()
+        url, held = gateway.url, ["T.*", "Q.*"]
+        self.clients = [Client(url, KEY, held, latency_ms=self.latency_ms) for _ in range(PLAN.fast)]
+
+    async def connect(self) -> None:
+        for client in self.clients:
+            await client.connect()
+            await client.acked
+
+    def take_p99_ms(self) -> int:
+        """Of the time since the last look."""
+        p99_ms = find_percentile(self.latency_ms, 0.99)
+        self.latency_ms.clear()
+        assert p99_ms is not None
+        return p99_ms
+
+    async def finish(self, last: dict[str, int]) -> None:
+        """Each has got all, once and in order."""
+        await until(lambda: not any(client.checker.count_behind(last) for client in self.clients), "all", within_s=20)
+        for client in self.clients:
+            verdict = client.checker.finish(last)
+            assert "conflated" not in verdict.statuses, "this machine is too busy: its fast clients are slow"
+            assert verdict.is_clean and verdict.events > 0, verdict
+            assert not client.closed.done()
+            client.close()
 
 
 async def watch_rss_mb(gateway: Process, seconds: float) -> float:
-    """The most that the process has resident in so many seconds."""
+    """The most that the process has resident in so many seconds, or until it gives a client up."""
     most_mb, end = 0.0, time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and GIVEN_UP not in gateway.output:
         most_mb = max(most_mb, gateway.rss_mb)
         await asyncio.sleep(0.2)  # the pace of looking
     return most_mb
 
 
-def take_p99_ms(latency_ms: Counter[int]) -> int:
-    p99_ms = find_percentile(latency_ms, 0.99)
-    latency_ms.clear()
-    assert p99_ms is not None
-    return p99_ms
-
-
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(180)
 async def test_a_client_that_reads_nothing_for_long_costs_little_memory_and_nobody_else_notices(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, constants=OFTEN, LOG_LEVEL="info") as proxy:
-        gateway = proxy.gateways[0]
-        latency_ms: Counter[int] = Counter()
-        fast = [Client(gateway.url, KEY, ["T.*", "Q.*"], latency_ms=latency_ms) for _ in range(PLAN.fast)]
-        for client in fast:
-            await client.connect()
-            await client.acked
+    """Two gateways serve the same load at the same time; only the first has a slow client."""
+    async with running_proxy(
+        tmp_path, gateways=2, constants=OFTEN, LOG_LEVEL="info", MESSAGE_BUFFER_SIZE="40000"
+    ) as proxy:
+        gateway = proxy.gateways[0].process
+        beside, apart = (Beside(one) for one in proxy.gateways)
+        await beside.connect()
+        await apart.connect()
         lazy = await join_narrow(proxy)
         load = Load(proxy.fake.live, rate=PLAN.rate, symbols=500)
         load.start()
-        await watch_rss_mb(gateway.process, 2.0)  # what the load itself takes is there then
-        latency_ms.clear()
-        before_mb = await watch_rss_mb(gateway.process, PLAN.alone_s)
-        p99_ms = [take_p99_ms(latency_ms)]
+        await watch_rss_mb(gateway, 2.0)  # what the load itself takes is there then
+        for one in (beside, apart):
+            one.latency_ms.clear()
+        before_mb = await watch_rss_mb(gateway, PLAN.before_s)
+        before_ms = beside.take_p99_ms(), apart.take_p99_ms()
+        print(f"\n{PLAN}: p99 {before_ms[0]}, elsewhere {before_ms[1]} ms; resident {before_mb:.1f} MB")
         lazy.socket.transport.pause_reading()
         await lazy.say("subscribe", "Q.*")
-        most_mb = await watch_rss_mb(gateway.process, PLAN.stalled_s)
-        p99_ms.append(take_p99_ms(latency_ms))
-        lease = await get_lease(proxy)
+        most_mb = await watch_rss_mb(gateway, PLAN.stalled_s)
         lazy.socket.transport.resume_reading()
-        await watch_rss_mb(gateway.process, PLAN.alone_s)
-        p99_ms.append(take_p99_ms(latency_ms))
+        with_ms, without_ms = beside.take_p99_ms(), apart.take_p99_ms()
+        left_out = sum([int(lease["conflated_events"]) for lease in await proxy.redis.get_leases()])
+        print(f"beside a slow client {with_ms}, elsewhere {without_ms} ms; resident {most_mb:.1f} MB")
         load.stop()
-        last = load.last_numbers()
-        await until(lambda: not any(client.checker.count_behind(last) for client in fast), "all came", within_s=20)
-        print(f"\n{PLAN}: sent {load.sent}, late {load.late}; resident {before_mb:.1f} MB, with a slow client")
-        print(f"{most_mb:.1f} MB; p99 of the others {p99_ms[0]}, with it {p99_ms[1]}, after it {p99_ms[2]} ms")
-        for client in fast:
-            verdict = client.checker.finish(last)
-            assert verdict.is_clean, verdict
-            assert verdict.events > 0 and not client.closed.done()
-            client.close()
+        print(f"sent {load.sent}, late {load.late}, left out {left_out}")
+        await beside.finish(load.last_numbers())
+        await apart.finish(load.last_numbers())
         assert most_mb - before_mb < MOST_GROWTH_MB
-        assert int(lease["conflated_events"]) > PLAN.rate
+        assert left_out > PLAN.rate
         if IS_SOAK:
-            assert lazy.close_code == 1008
-            assert "slow_consumer: closed" in lazy.statuses[-1]
-            assert p99_ms[1] <= 1.1 * max(p99_ms[0], p99_ms[2]) + 1  # counted in whole ms
+            assert await lazy.until_closed() == 1008
+            assert "it did not catch up within 60 s" in lazy.statuses[-1]
+            # In whole ms, and the gateways are not quite alike: which of the two Redis serves first is by chance.
+            assert with_ms <= 1.1 * without_ms * max(1.0, before_ms[0] / before_ms[1]) + 1
         else:
             assert find_notices(lazy) and lazy.is_open
