@@ -23,7 +23,7 @@ _FOLD_FRAMES: Final = 4  # taken apart at a send: more than the one that came, b
 
 
 class Outbox:
-    """Frames to one client, in order; never waits.  `clock` gives Unix seconds."""
+    """Frames to one client, in order; never waits.  `clock` gives Unix seconds; a step of it moves what it times."""
 
     __slots__ = (
         *("_clock", "_conflated_since_ms", "_conflation", "_frame_events", "_frames"),

@@ -18,7 +18,7 @@ from gateway.client import CLOSE_WITHIN_S, Client, ClientConnection, Slow
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
-from gateway.outbox import WRITE_LIMIT_BYTES
+from gateway.outbox import CONFLATED_MOST_S, WRITE_LIMIT_BYTES
 from gateway.resume import find_name
 from gateway.returning import Returning
 from gateway.session import Session, State, Step
@@ -130,7 +130,8 @@ class Door:
             max_size=MAX_ACTION_BYTES,
             write_limit=WRITE_LIMIT_BYTES,
             ping_interval=ping_s,
-            ping_timeout=max(ping_s, 20.0),
+            # A slow client's pong comes late, and what it is closed for is slowness: that has to be found first.
+            ping_timeout=ping_s + CONFLATED_MOST_S,
             close_timeout=CLOSE_WITHIN_S,
             server_header="polygon-proxy",
         )
