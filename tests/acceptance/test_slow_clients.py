@@ -299,4 +299,5 @@ async def test_a_client_that_reads_nothing_for_long_costs_little_memory_and_nobo
             # In whole ms, and the gateways are not quite alike: which of the two Redis serves first is by chance.
             assert with_ms <= 1.1 * without_ms * max(1.0, before_ms[0] / before_ms[1]) + 1
         else:
-            assert find_notices(lazy) and lazy.is_open
+            await until(lambda: find_notices(lazy), "the notice")
+            assert lazy.is_open

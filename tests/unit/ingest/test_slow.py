@@ -38,7 +38,7 @@ def make_lease(*slowest: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def make_ops(leases: Leases) -> Ops:
-    return Ops(cast(Any, leases), NAMES, cast(Any, None), dict)
+    return Ops(cast(Any, leases), NAMES, dict)
 
 
 async def ask(ops: Ops) -> tuple[int, Any]:
