@@ -25,6 +25,7 @@ class RedisState(NamedTuple):
     async def start_empty(self) -> None:
         """The server anew on the same port, after `server.kill()`."""
         await asyncio.to_thread(self.server.start)
+        await self.client.connection_pool.disconnect()  # those to the server before
 
     async def get_refcount(self) -> dict[str, int]:
         """THE refcount."""

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_numbered = msgspec.json.Decoder(dict[str, str | int]).decode
 WITHIN_S = 10.0
 
 
@@ -81,6 +82,11 @@ class Subscriber:
         for channel in channels:
             await self.until_status(f"success: unsubscribed to: {channel}", since)
             self.held.discard(channel)
+
+    def read_numbers(self) -> list[tuple[str, int]]:
+        """Channel and `q` of each event."""
+        fields = [_decode_numbered(event) for event in self.events]
+        return [(f"{each['ev']}.{each['sym']}", int(each["q"])) for each in fields]
 
     async def until_status(self, status: str, since: int = 0, within_s: float = WITHIN_S) -> None:
         """Until the status is among those from the `since`-th on."""
