@@ -51,9 +51,18 @@ class Proxy:
         """What all processes have printed so far."""
         return "".join(process.output for process in self.processes)
 
-    async def start_ingest(self) -> None:
+    async def start_ingest(self, **environ: str) -> Process:
+        """One more; it stands by if another has the upstream slot."""
         command = python("ingest", constants=self._get_constants("ingest"))
-        self.processes.append(await Process.start(command, self.directory, self.environ, name="ingest"))
+        process = await Process.start(command, self.directory, self.environ | environ, name="ingest")
+        self.processes.append(process)
+        return process
+
+    async def start_standby(self, **environ: str) -> Process:
+        """A second ingest, which has seen that the slot is taken."""
+        process = await self.start_ingest(**environ)
+        await until(lambda: "standing by" in process.output, "an ingest stands by", (process,), 20)
+        return process
 
     async def start_gateway(self, **environ: str) -> Gateway:
         """One more gateway, on a port of its own; it may not listen yet."""

@@ -1,5 +1,7 @@
 """A redis-server of a test's own, and what the pipeline keeps in it, read as `redis-cli` shows it."""
 
+import asyncio
+import json
 import os
 import shutil
 import socket
@@ -18,6 +20,12 @@ class RedisState(NamedTuple):
 
     url: str
     client: "Redis"
+    server: RedisServer
+
+    async def start_empty(self) -> None:
+        """The server anew on the same port, after `server.kill()`."""
+        await asyncio.to_thread(self.server.start)
+        await self.client.connection_pool.disconnect()  # those to the server before
 
     async def get_refcount(self) -> dict[str, int]:
         """THE refcount."""
@@ -27,6 +35,11 @@ class RedisState(NamedTuple):
     async def get_upstream(self) -> dict[str, str]:
         """What ingest says of upstream."""
         return await self.get_hash("polygon:{stocks}:upstream")
+
+    async def get_gaps(self) -> list[dict[str, Any]]:
+        """The gap records, oldest first."""
+        entries: Any = await self.client.xrange("polygon:{stocks}:gaps")
+        return [json.loads(fields[b"gap"]) for _, fields in entries]
 
     async def get_leases(self) -> list[dict[str, str]]:
         """The lease of each living gateway that has left statistics there."""
@@ -77,4 +90,4 @@ async def running_redis(*, password: str = "") -> AsyncIterator[RedisState]:
     with RedisServer(*(("--requirepass", password) if password else ())) as server:
         url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{server.port}/0"
         async with Redis.from_url(url, socket_timeout=5) as client:
-            yield RedisState(url, client)
+            yield RedisState(url, client, server)

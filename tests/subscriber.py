@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_numbered = msgspec.json.Decoder(dict[str, str | int]).decode
 WITHIN_S = 10.0
 
 
@@ -22,6 +23,7 @@ class Subscriber:
         self.frames: list[str | bytes] = []
         self.events: list[bytes] = []
         self.statuses: list[str] = []  # "status: message"
+        self.held: set[str] = set()  # acked
         self.close_code: int | None = None  # 1006 if there was no close frame
         self._changed = asyncio.Event()
         self._reader = asyncio.create_task(self._read(), name="subscriber")
@@ -71,6 +73,7 @@ class Subscriber:
         await self.say("subscribe", ",".join(channels))
         for channel in channels:
             await self.until_status(f"success: subscribed to: {channel}", since)
+            self.held.add(channel)
 
     async def unsubscribe(self, *channels: str) -> None:
         """Until each is acked."""
@@ -78,22 +81,28 @@ class Subscriber:
         await self.say("unsubscribe", ",".join(channels))
         for channel in channels:
             await self.until_status(f"success: unsubscribed to: {channel}", since)
+            self.held.discard(channel)
+
+    def read_numbers(self) -> list[tuple[str, int]]:
+        """Channel and `q` of each event."""
+        fields = [_decode_numbered(event) for event in self.events]
+        return [(f"{each['ev']}.{each['sym']}", int(each["q"])) for each in fields]
 
     async def until_status(self, status: str, since: int = 0, within_s: float = WITHIN_S) -> None:
         """Until the status is among those from the `since`-th on."""
-        await self._until(lambda: status in self.statuses[since:], f"status {status!r}", within_s)
+        await self.until(lambda: status in self.statuses[since:], f"status {status!r}", within_s)
 
     async def until_event(self, event: bytes, within_s: float = WITHIN_S) -> None:
-        await self._until(lambda: event in self.events, f"event {event!r}", within_s)
+        await self.until(lambda: event in self.events, f"event {event!r}", within_s)
 
     async def until_events(self, count: int, within_s: float = 20.0) -> None:
-        await self._until(lambda: len(self.events) >= count, f"{count} events", within_s)
+        await self.until(lambda: len(self.events) >= count, f"{count} events", within_s)
 
     async def until_first_event(self, within_s: float = WITHIN_S) -> None:
-        await self._until(lambda: bool(self.events), "any event", within_s)
+        await self.until(lambda: bool(self.events), "any event", within_s)
 
     async def until_closed(self, within_s: float = WITHIN_S) -> int:
-        await self._until(lambda: self.close_code is not None, "the end", within_s)
+        await self.until(lambda: self.close_code is not None, "the end", within_s)
         assert self.close_code is not None
         return self.close_code
 
@@ -101,7 +110,8 @@ class Subscriber:
     def is_open(self) -> bool:
         return self.close_code is None and not self._reader.done()
 
-    async def _until(self, fact: Callable[[], bool], what: str, within_s: float) -> None:
+    async def until(self, fact: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
+        """Until the fact is true; it is asked at each frame."""
         deadline = time.monotonic() + within_s
         while not fact():
             changed = self._changed

@@ -64,6 +64,11 @@ class RedisServer:
         except RedisError:
             return False
 
+    def send_signal(self, number: int) -> None:
+        """Such as SIGSTOP, which freezes it."""
+        assert self._process is not None, "it is not running"
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it at once, and with it all that it held."""
         if self._process is not None:

@@ -1,0 +1,283 @@
+"""Two ingests, one upstream slot: whatever becomes of its holder, the other one takes over, and clients are told."""
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.flow import Flow, find_gaps
+from tests.processes import Process, until
+from tests.proxy import Proxy, running_proxy
+from tests.redis_state import find_free_port
+from tests.subscriber import Subscriber
+
+CHANNELS = ("T.AAPL", "T.MSFT", "Q.AAPL", "Q.MSFT", "A.AAPL")
+HELD = (("T.AAPL", "Q.AAPL"), ("T.*", "A.AAPL"), ("Q.MSFT",))
+RATE = 500.0
+TAKEOVER_S = 5.0  # DESIGN 6
+PAUSE_S = 6.0
+
+
+async def join_all(proxy: Proxy) -> list[Subscriber]:
+    """One client for each of HELD, on all gateways in turn."""
+    return [await proxy.join(*held, gateway=i % len(proxy.gateways)) for i, held in enumerate(HELD)]
+
+
+def count_auths(proxy: Proxy) -> int:
+    """How many connections upstream has seen so far."""
+    return sum(action.action == "auth" for action in proxy.fake.actions)
+
+
+async def until_taken_over(proxy: Proxy, auths: int, within_s: float) -> None:
+    """Until a connection later than the first `auths` is live and holds all that clients do."""
+    wanted = {"T.*", "Q.AAPL", "Q.MSFT", "A.AAPL"}
+
+    def is_taken_over() -> bool:
+        newest = [c for c in proxy.fake.live() if c.number > auths]
+        return any(wanted <= set(c.session.held.values()) for c in newest)
+
+    await proxy.fake.wait_for(is_taken_over, within_s)
+
+
+async def get_epoch(proxy: Proxy) -> int:
+    return int((await proxy.redis.get_upstream())["epoch"])
+
+
+async def until_told(clients: list[Subscriber], gaps: int = 1) -> None:
+    for client in clients:
+        await client.until(lambda client=client: len(find_gaps(client)) >= gaps, "a gap status")  # type: ignore[misc]
+
+
+async def until_recorded(proxy: Proxy, count: int = 1) -> list[dict[str, Any]]:
+    """The gap records once there are as many."""
+    await until(lambda: has_gaps(proxy, count), f"{count} gap records")
+    return await proxy.redis.get_gaps()
+
+
+async def has_gaps(proxy: Proxy, count: int) -> bool:
+    return len(await proxy.redis.get_gaps()) >= count
+
+
+async def get_health(port: int) -> tuple[int, dict[str, Any]]:
+    url = f"http://127.0.0.1:{port}/health"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, json.loads(await response.text())
+
+
+async def finish(flow: Flow, clients: list[Subscriber]) -> None:
+    """Everybody is connected, has all that was sent at the end, and knows of whatever is missing before."""
+    await flow.until_caught_up(*clients)
+    await flow.finish(*clients)
+    for client in clients:
+        flow.judge_with_gaps(client)
+        assert client.is_open
+
+
+@pytest.mark.parametrize("gateways", [2])
+async def test_standby_takes_over_from_a_killed_ingest(gateways: int, tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=gateways) as proxy:
+        await proxy.start_standby()
+        clients = await join_all(proxy)
+        epoch = await get_epoch(proxy)
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await flow.until_caught_up(*clients)
+            killed_ms, killed_at = time.time() * 1000, time.monotonic()
+            proxy.ingest.child.kill()
+            await until_taken_over(proxy, 1, TAKEOVER_S)
+            took_s = time.monotonic() - killed_at
+            await until_told(clients)
+            told_ms = time.time() * 1000
+            (record,) = await until_recorded(proxy)
+            await finish(flow, clients)
+        assert took_s <= TAKEOVER_S
+        assert proxy.fake.max_seen_connections == 1
+        assert await get_epoch(proxy) > epoch
+        for client, held in zip(clients, HELD, strict=True):
+            (gap,) = find_gaps(client)
+            assert killed_ms - 300 <= gap.from_ms <= killed_ms + 100
+            assert gap.from_ms < gap.to_ms <= told_ms
+            assert gap.cause == "another ingest took over"
+            assert set(gap.channels.split(",")) == set(held)
+            assert (record["from_ms"], record["to_ms"], record["cause"]) == gap[:3]
+        assert set(record["channels"]) == {channel for held in HELD for channel in held}
+
+
+async def test_clients_that_come_back_to_a_killed_ingests_gateways_while_nobody_has_the_slot_are_served(
+    tmp_path: Path,
+) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        await proxy.start_standby()
+        first = await proxy.join("T.*", "A.AAPL")
+        proxy.ingest.child.kill()
+        await proxy.ingest.child.wait()
+        late = await proxy.join("Q.AAPL", "Q.MSFT")  # acked all the same
+        await until_taken_over(proxy, 1, TAKEOVER_S)
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await finish(flow, [first, late])
+        assert first.is_open and late.is_open
+
+
+async def test_what_a_takeover_lost_before_anything_was_ever_logged_is_told_too(tmp_path: Path) -> None:
+    """A silent market: the log is empty, and upstream's first event falls into the takeover."""
+    async with running_proxy(tmp_path) as proxy:
+        await proxy.start_standby()
+        client = await proxy.join("T.AAPL")
+        await proxy.fake.wait_held(["T.AAPL"])
+        await until(lambda: has_seen_a_mark(proxy), "the gateway follows the first ingest's heartbeats")
+        proxy.ingest.child.kill()
+        await proxy.ingest.child.wait()
+        await proxy.fake.wait_for(lambda: proxy.fake.connections == 0)
+        assert await proxy.fake.emit(b'{"ev":"T","sym":"AAPL","q":1}') == 0  # lost
+        await proxy.fake.wait_for(lambda: proxy.fake.held() == {"T.AAPL"}, TAKEOVER_S)
+        epoch = await get_epoch(proxy)
+        await until(lambda: has_seen_a_mark(proxy, epoch), "the gateway follows the second ingest's heartbeats")
+        await proxy.emit(b'{"ev":"T","sym":"AAPL","q":2}', client)
+        assert len(find_gaps(client)) == 1
+        await until_recorded(proxy)
+
+
+async def has_seen_a_mark(proxy: Proxy, epoch: int = 0) -> bool:
+    """Whether each gateway has seen a mark since the slot was taken under this epoch; epochs are Unix ms."""
+    leases = await proxy.redis.get_leases()
+    return bool(leases) and all(float(lease["last_mark"]) * 1000 > max(epoch, 1) + 1500 for lease in leases)
+
+
+async def test_stopped_ingest_hands_over_at_once(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        await proxy.start_standby()
+        clients = await join_all(proxy)
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await flow.until_caught_up(*clients)
+            stopped_at = time.monotonic()
+            proxy.ingest.child.send_signal(signal.SIGTERM)
+            await until_taken_over(proxy, 1, TAKEOVER_S)
+            took_s = time.monotonic() - stopped_at
+            assert await proxy.ingest.wait() == 0
+            await until_told(clients)
+            await finish(flow, clients)
+        assert took_s < 2.0
+        assert proxy.fake.max_seen_connections == 1
+        assert [len(find_gaps(client)) for client in clients] == [1] * len(clients)
+
+
+async def test_paused_holder_wakes_up_as_a_standby_and_takes_over_again_in_its_turn(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        paused = proxy.ingest
+        second = await proxy.start_standby()
+        clients = await join_all(proxy)
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await flow.until_caught_up(*clients)
+            paused.child.send_signal(signal.SIGSTOP)
+            paused_at = time.monotonic()
+            await until_taken_over(proxy, 1, TAKEOVER_S)
+            assert count_auths(proxy) == 2
+            await until_told(clients)
+            await asyncio.sleep(PAUSE_S - (time.monotonic() - paused_at))  # the length of the fault, not a wait
+            published = await count_own_marks(proxy, await get_epoch(proxy))
+            paused.child.send_signal(signal.SIGCONT)
+            await until(lambda: "went to another ingest" in paused.output, "it knows", (paused, second))
+            await proxy.fake.wait_for(lambda: proxy.fake.connections == 1, 2.0)
+            assert [c.number for c in proxy.fake.live()] == [2]
+            await flow.until_caught_up(*clients)
+            assert await count_own_marks(proxy, await get_epoch(proxy)) == published == 0
+            assert count_auths(proxy) == 2  # it did not come back
+            second.child.kill()
+            await until_taken_over(proxy, 2, TAKEOVER_S)
+            await until_told(clients, 2)
+            await until_recorded(proxy, 2)
+            await finish(flow, clients)
+
+
+async def count_own_marks(proxy: Proxy, epoch: int) -> int:
+    """Entries of an older epoch in the log after the first of this one."""
+    entries: Any = await proxy.redis.client.xrange("polygon:{stocks}:log")
+    epochs = [int(ident.split(b"-")[0]) for ident, _ in entries]
+    return sum(each < epoch for each in epochs[epochs.index(epoch) :])
+
+
+async def test_holder_that_was_paused_for_less_than_its_lease_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        await proxy.start_standby()
+        clients = await join_all(proxy)
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await flow.until_caught_up(*clients)
+            proxy.ingest.child.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(1.5)  # the length of the fault
+            proxy.ingest.child.send_signal(signal.SIGCONT)
+            await flow.until_caught_up(*clients)
+            await flow.finish(*clients)
+        for client in clients:
+            flow.judge_exactly_once(client)
+        assert count_auths(proxy) == 1
+
+
+async def test_holder_that_was_paused_longer_than_its_lease_without_a_standby_loses_nothing(tmp_path: Path) -> None:
+    """What came meanwhile lay in its socket: nobody else had the slot, so it is still good."""
+    async with running_proxy(tmp_path) as proxy:
+        clients = await join_all(proxy)
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await flow.until_caught_up(*clients)
+            proxy.ingest.child.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(4.0)  # the length of the fault: LEASE_S and more
+            proxy.ingest.child.send_signal(signal.SIGCONT)
+            await flow.until_caught_up(*clients)
+            await flow.finish(*clients)
+        for client in clients:
+            flow.judge_exactly_once(client)
+        assert count_auths(proxy) == 1
+
+
+async def test_standbys_health_tells_of_the_holder_and_says_so_when_there_is_none(tmp_path: Path) -> None:
+    port = find_free_port()
+    async with running_proxy(tmp_path) as proxy:
+        standby = await proxy.start_standby(ENABLE_METRICS="true", METRICS_PORT=str(port))
+        await until(lambda: "health and metrics" in standby.output, "the standby serves /health", (standby,))
+        await proxy.join("T.AAPL")
+        await until(lambda: is_healthy(port), "the standby says that all is well", (standby,))
+        _, body = await get_health(port)
+        assert "held by" in body["upstream"]["state"]
+        proxy.fake.script.greeting = False  # nobody gets live from here on
+        proxy.ingest.child.kill()
+        await until(lambda: is_failing(port), "the standby says that it is not", (standby,), 4.5)
+        _, body = await get_health(port)
+        assert any("upstream is not live" in problem for problem in body["problems"])
+        proxy.fake.script.greeting = True
+        await proxy.fake.drop()
+        await until(lambda: is_healthy(port), "it took over", (standby,))
+        _, body = await get_health(port)
+        assert body["upstream"]["state"] == "live"
+
+
+async def is_healthy(port: int) -> bool:
+    return (await get_health(port))[0] == 200
+
+
+async def is_failing(port: int) -> bool:
+    return (await get_health(port))[0] == 503
+
+
+async def test_three_standbys_one_slot(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        standbys = [await proxy.start_standby() for _ in range(3)]
+        client = await proxy.join("T.*", "Q.AAPL", "Q.MSFT", "A.AAPL")
+        async with Flow(proxy.fake, CHANNELS, RATE) as flow:
+            await flow.until_caught_up(client)
+            proxy.ingest.child.kill()
+            await until_taken_over(proxy, 1, TAKEOVER_S)
+            await flow.until_caught_up(client)
+            holder = next(s for s in standbys if "has the upstream slot (" in s.output)
+            assert [find_holder(s) for s in standbys].count(True) == 1
+            holder.child.kill()
+            await until_taken_over(proxy, 2, TAKEOVER_S)
+            await until_told([client], 2)
+            await finish(flow, [client])
+        assert proxy.fake.max_seen_connections == 1
+
+
+def find_holder(process: Process) -> bool:
+    return "this ingest has the upstream slot" in process.output
