@@ -229,13 +229,25 @@ async def test_a_backlog_is_taken_apart_a_few_frames_at_a_time() -> None:
 
 
 async def test_a_frame_that_alone_is_above_the_limit_is_conflated_before_anybody_is_given_up() -> None:
-    outbox, wire = make_outbox(limit_events=10)
+    outbox, wire = make_outbox(limit_events=40)
     outbox.pause()
-    outbox.send(make_frame(1))
+    for number in range(10):
+        outbox.send(make_frame(number))
     outbox.send(make_quotes(*range(1000)))
     assert not outbox.full.is_set()
     outbox.resume()
-    assert read_all(wire)[1:] == [1, 999]
+    assert read_all(wire)[1:] == [*range(10), 999]
+
+
+async def test_what_was_taken_apart_goes_out_ahead_of_what_was_not() -> None:
+    outbox, wire = make_outbox(limit_events=40)
+    outbox.pause()
+    for number in range(11):
+        outbox.send(make_frame(number))
+    assert outbox.is_conflating
+    outbox.resume()
+    assert read_all(wire) == [*range(11)]
+    assert len(wire.written) == 8, "four in one frame, seven as they came"
 
 
 async def test_whoever_does_not_catch_up_in_time_is_given_up() -> None:
