@@ -88,7 +88,7 @@ class CatchUp:
     async def _read(self) -> bool:
         """Apply what the log holds beyond the position; whether there may be more."""
         position, live = self._hub.last_mark, self._live
-        entries = await self._log.read(position)
+        entries, is_logged = await self._log.read(position)
         if not self.is_behind or self._hub.last_mark != position:
             return self.is_behind
         size = 0
@@ -107,17 +107,18 @@ class CatchUp:
             self._flush()
             return True
         if live is not None:
-            self._jump(live)
+            self._jump(live, is_contiguous=is_logged or bool(entries))
         self._flush()
         self._go_live()
         return False  # else the next live mark says whether there is more
 
-    def _jump(self, live: Mark) -> None:
+    def _jump(self, live: Mark, *, is_contiguous: bool) -> None:
         """The log has been read to its end after this mark came; if it does not have it, it never will."""
         position = self._hub.last_mark
         if live[:2] <= position[:2]:
             return
-        if live.sequence > 0:  # else it is an ingest that has taken over and has not logged anything yet
+        # Sequence 0: an ingest has taken over and logged nothing yet.  What the one before lost in the end, it tells.
+        if live.sequence > 0 or not is_contiguous:
             self._tell_gap(live)
         self._seal(live._replace(events=0))
 

@@ -6,8 +6,9 @@ out, the new one goes to the end.  What remains is a subsequence of what upstrea
 long as the facts and the channels are many, however long the client does not read.  How many events were left out,
 and when the first and the last of them were received, is told in a status ahead of the next event that is sent.
 
-Measured on 100-event frames, half T and half Q of 500 symbols: 0.7 us an event to take a frame apart, once for all
-clients that get the same bytes, and 0.5 us an event and client to queue it.
+Measured on 100-event frames of 500 symbols: 0.6 us an event to take a frame apart, once for all clients that get the
+same bytes, and 0.3 (quotes) to 0.6 us (trades) an event and client to queue it; half as much again on a busy machine.
+10,000 trades that wait take 2.9 MB.
 """
 
 from collections import OrderedDict

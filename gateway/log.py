@@ -36,6 +36,13 @@ class Entry(NamedTuple):
             yield channel, payload
 
 
+class Reading(NamedTuple):
+    """What the log holds after a position; `is_logged` says that the log still reaches back to the position itself."""
+
+    entries: list[Entry]
+    is_logged: bool
+
+
 class Log:
     """The log of one feed."""
 
@@ -44,7 +51,7 @@ class Log:
         self._name = names.log
         self.newest = (b"XREVRANGE", names.log.encode(), b"+", b"-", b"COUNT", b"1")  # asks for the last entry
 
-    async def read(self, position: Mark) -> list[Entry]:
+    async def read(self, position: Mark) -> Reading:
         """The next entries after the position, at most READ_ENTRIES; fewer: that was all.
 
         Raises redis.RedisError.  An epoch may end at any sequence and begins with 1: whether the end of the one before
@@ -53,13 +60,16 @@ class Log:
         start = f"{position.epoch}-{position.sequence}"
         found: Any = await self._redis.xrange(self._name, min=start, count=READ_ENTRIES + 1)
         entries: list[Entry] = []
-        before, is_known = position, position == NOTHING
+        is_logged = position.sequence == 0  # nothing of that epoch came before it
+        before, is_known = position, is_logged
         for _, fields in found:
             mark = parse_mark(fields[b"mark"])
-            if mark[:2] != position[:2]:
+            if mark[:2] == position[:2]:
+                is_logged = True
+            else:
                 entries.append(Entry(mark, fields[b"batch"], _follows(before, mark, is_known)))
             before, is_known = mark, True
-        return entries[:READ_ENTRIES]
+        return Reading(entries[:READ_ENTRIES], is_logged)
 
 
 def _follows(before: Mark, mark: Mark, is_logged: bool) -> bool:

@@ -9,6 +9,7 @@ from gateway.groups import encode_frame
 from gateway.hub import Hub
 from gateway.log import READ_ENTRIES, Entry, Log
 from gateway.receipt import Lane
+from shared.batch import Mark
 from shared.channels import find_cover, get_event_type, is_wildcard
 from shared.names import Names
 from shared.notice import Addressed, decode_notice, make_gap
@@ -64,19 +65,25 @@ class Replay:
 
     async def _read(self) -> bool:
         """Send what the log holds beyond the position; whether there may be more."""
-        entries = await self._log.read(self._position)
+        live = self._hub.last_mark
+        entries, is_logged = await self._log.read(self._position)
         for entry in entries:
             if not entry.is_next:
-                self._tell_gap(entry)
+                self._tell_gap(entry.mark)
             self._collect(entry)
             self._position = entry.mark
             if self._size >= _FRAME_BYTES:
                 await self._send()
+        if len(entries) < READ_ENTRIES and live[:2] > self._position[:2]:
+            # The log was read to its end after this mark came; as it does not have it, it never will.
+            if live.sequence > 0 or not (entries or is_logged):
+                self._tell_gap(live)
+            self._position = live
         await self._send()
         return len(entries) == READ_ENTRIES
 
-    def _tell_gap(self, entry: Entry) -> None:
-        first_ms, last_ms = self._position.received_us // 1000, entry.mark.received_us // 1000
+    def _tell_gap(self, to: Mark) -> None:
+        first_ms, last_ms = self._position.received_us // 1000, to.received_us // 1000
         self._collect_status(Addressed(make_gap(first_ms, last_ms, _CAUSE, sorted(self._channels))))
 
     def _collect(self, entry: Entry) -> None:

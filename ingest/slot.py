@@ -40,7 +40,8 @@ class Slot:
         self._claim = redis.register_script(read_script("claim"))
         self._give_up = redis.register_script(read_script("give_up"))
         self._sure_until = 0.0
-        self._may_take_empty_at = 0.0  # a process that never saw a holder need not wait for one
+        self._has_seen_holder = False  # a process that never saw one need not wait for it
+        self._empty_since = float("inf")
         self.sure = asyncio.Event()
         self.taken = asyncio.Event()
         self.lost = asyncio.Event()
@@ -72,11 +73,13 @@ class Slot:
         asked_at = time.monotonic()
         names = self._names
         args: list[str | int] = [self.holder, self.epoch, int(LEASE_S * 1000), time.time_ns() // 1_000_000]
-        may_take_empty = int(asked_at >= self._may_take_empty_at)
+        may_take_empty = int(not self._has_seen_holder or asked_at - self._empty_since >= LEASE_S)
         epoch = int(await self._claim(keys=[names.ingest, names.upstream], args=[*args, may_take_empty]))
         if epoch < 0:
+            self._empty_since = min(self._empty_since, asked_at)
             return
-        self._may_take_empty_at = asked_at + 2 * LEASE_S
+        self._has_seen_holder = True
+        self._empty_since = float("inf")
         if epoch:
             self._sure_until = asked_at + LEASE_S
             self.sure.set()

@@ -1,7 +1,7 @@
 """All that runs only while this process has the upstream slot: built when it is taken, gone when it is lost."""
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -21,6 +21,7 @@ from shared.names import Names
 from shared.notice import make_gap
 
 _log = logging.getLogger(__name__)
+_TOOK_OVER: Final = "another ingest took over"
 
 
 class Tenure:
@@ -86,8 +87,11 @@ class Tenure:
         """
         await self._watch.read_all()
         newest: Any = await self._redis.xrevrange(self._names.log, count=1)
+        state: Any = await self._redis.hmget(self._names.upstream, "state", "since")
         if newest:
-            self._upstream.open_gap(parse_mark(newest[0][1][b"mark"]).received_us // 1000, "another ingest took over")
+            self._upstream.open_gap(parse_mark(newest[0][1][b"mark"]).received_us // 1000, _TOOK_OVER)
+        elif state[0] == b"live":
+            self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
 
     def _make_source(self) -> Polygon | Simulator:
         config = self._config

@@ -48,7 +48,7 @@ def find_gaps(client: Subscriber) -> list[ToldGap]:
 
 
 class Flow:
-    """Each channel in turn, numbered 1, 2, 3, ...; runs while the context is open.  A number is used up unheard, too."""
+    """Each channel in turn, numbered 1, 2, 3, ...; runs while the context is open.  A number unheard is used up."""
 
     def __init__(self, fake: FakePolygon, channels: Iterable[str], rate: float) -> None:
         self.channels = list(channels)
@@ -126,7 +126,7 @@ class Flow:
 
     def judge_exactly_once(self, client: Subscriber) -> None:
         """Each event of its channels from its first one on, once and in order, and no gap was told."""
-        assert find_gaps(client) == []
+        assert find_gaps(client) == [], (find_gaps(client), client.statuses)
         checker = Checker(client.held)
         for frame in client.frames:
             checker.feed(frame.encode() if isinstance(frame, str) else frame)

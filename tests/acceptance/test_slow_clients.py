@@ -292,12 +292,12 @@ async def test_a_client_that_reads_nothing_for_long_costs_little_memory_and_nobo
         await beside.finish(load.last_numbers())
         await apart.finish(load.last_numbers())
         assert most_mb - before_mb < MOST_GROWTH_MB
-        assert left_out > PLAN.rate
+        assert left_out > 1000
         if IS_SOAK:
             assert await lazy.until_closed() == 1008
             assert "it did not catch up within 60 s" in lazy.statuses[-1]
             # In whole ms, and the gateways are not quite alike: which of the two Redis serves first is by chance.
             assert with_ms <= 1.1 * without_ms * max(1.0, before_ms[0] / before_ms[1]) + 1
         else:
-            await until(lambda: find_notices(lazy), "the notice")
+            await until(lambda: find_notices(lazy), "the slow client is told", within_s=20)
             assert lazy.is_open

@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -264,7 +264,7 @@ async def test_nobody_waits_for_a_master_that_fell_silent(cluster: Cluster) -> N
 async def running_on(cluster: Cluster, directory: Path) -> AsyncIterator[tuple[Proxy, Subscriber]]:
     """The pipeline with REDIS_URL at the sentinel, and a client that got an event."""
     async with make_redis(cluster.url) as redis:
-        state = RedisState(cluster.url, redis)
+        state = RedisState(cluster.url, redis, cast(Any, None))
         async with running_proxy(directory, redis=state) as proxy:
             client = await proxy.join("T.AAPL")
             await proxy.emit(b'{"ev":"T","sym":"AAPL","p":1}', client)

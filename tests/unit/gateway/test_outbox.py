@@ -229,13 +229,25 @@ async def test_a_backlog_is_taken_apart_a_few_frames_at_a_time() -> None:
 
 
 async def test_a_frame_that_alone_is_above_the_limit_is_conflated_before_anybody_is_given_up() -> None:
-    outbox, wire = make_outbox(limit_events=10)
+    outbox, wire = make_outbox(limit_events=40)
     outbox.pause()
-    outbox.send(make_frame(1))
+    for number in range(10):
+        outbox.send(make_frame(number))
     outbox.send(make_quotes(*range(1000)))
     assert not outbox.full.is_set()
     outbox.resume()
-    assert read_all(wire)[1:] == [1, 999]
+    assert read_all(wire)[1:] == [*range(10), 999]
+
+
+async def test_what_was_taken_apart_goes_out_ahead_of_what_was_not() -> None:
+    outbox, wire = make_outbox(limit_events=40)
+    outbox.pause()
+    for number in range(11):
+        outbox.send(make_frame(number))
+    assert outbox.is_conflating
+    outbox.resume()
+    assert read_all(wire) == [*range(11)]
+    assert len(wire.written) == 8, "four in one frame, seven as they came"
 
 
 async def test_whoever_does_not_catch_up_in_time_is_given_up() -> None:
@@ -312,5 +324,42 @@ def test_in_any_history_of_trades_what_is_written_is_the_beginning_of_what_was_s
                 assert paused > 5
                 return
             assert paused <= 5
+
+    asyncio.run(run())
+
+
+@given(st.lists(st.sampled_from(["trade", "quote", "quote", "quotes", "pause", "resume", "choke"]), max_size=80))
+def test_in_any_history_every_event_was_written_waits_or_is_counted_as_left_out(history: list[str]) -> None:
+    async def run() -> None:
+        outbox, wire = make_outbox(limit_events=40)
+        trades: list[int] = []
+        sent = 0
+        for number, step in enumerate(history):
+            if step == "trade":
+                trades.append(number)
+                outbox.send(make_frame(number))
+                sent += 1
+            elif step.startswith("quote"):
+                quotes = [number] * (7 if step == "quotes" else 1)
+                outbox.send(make_quotes(*quotes))
+                sent += len(quotes)
+            elif step == "pause":
+                outbox.pause()
+            else:
+                wire.room = 2 if step == "choke" else None
+                outbox.resume()
+            if outbox.is_closed:
+                assert outbox.full.is_set()
+                return
+            assert outbox.queued_events <= 40
+            numbers = [number for number in read_all(wire) if isinstance(number, int)]
+            assert len(numbers) + outbox.queued_events + outbox.conflated_events == sent
+        wire.room = None
+        outbox.resume()
+        numbers = [number for number in read_all(wire) if isinstance(number, int)]
+        assert numbers == sorted(numbers)
+        assert [number for number in numbers if number in trades] == trades
+        told = [int(text.split()[0]) for text in read_all(wire) if isinstance(text, str)]
+        assert sum(told) == outbox.conflated_events == sent - len(numbers)
 
     asyncio.run(run())
