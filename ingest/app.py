@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from ingest.ops import Ops
+from ingest.ops import STANDBY, Ops
 from ingest.slot import Slot
 from ingest.tenure import Tenure
 from shared.config import Config
@@ -36,9 +36,9 @@ class Ingest:
             self._tenure.forget()
 
     def _get_status(self) -> dict[str, Any]:
-        if self._tenure is None:
-            return {"state": "standing by", "live": 0}
-        return self._tenure.get_status()
+        if self._tenure is not None:
+            return self._tenure.get_status()
+        return {"state": "taking over", "live": 0} if self._slot.epoch else STANDBY
 
     async def _serve(self) -> None:
         while True:

@@ -22,6 +22,9 @@ _TEXTS: Final = (b"latency_us", b"slowest")  # what is no number in a lease
 _STALE_MARK_S: Final = 5.0  # marks come every second even when idle: older means that the bus is cut somewhere
 
 
+STANDBY: Final[dict[str, Any]] = {"state": "standing by", "live": 0}  # then the holder of the slot is asked about
+
+
 class Ops:
     """The HTTP side of one ingest."""
 
@@ -81,7 +84,7 @@ class Ops:
         problems = []
         upstream = self._get_upstream()
         try:
-            if "since" not in upstream:
+            if upstream is STANDBY:
                 upstream = upstream | await self._get_holder()
             gateways = await self._get_gateways()
         except (RedisError, OSError) as exc:

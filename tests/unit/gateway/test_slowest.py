@@ -2,7 +2,7 @@
 
 import json
 
-from gateway.hub import encode_frame
+from gateway.groups import encode_frame
 from gateway.server import SLOWEST
 from tests.unit.gateway.house import House, Visitor
 
