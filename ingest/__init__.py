@@ -3,5 +3,6 @@
 An event comes in through polygon.py (or simulator.py), is taken by intake.py, collected by batch.py and sent by
 publisher.py.  Demand comes in through demand_watch.py, is compared by reconcile.py and goes out through upstream.py.
 session.py is the conversation's state, overlap.py what may come twice in it, state.py what operators see of it, ops.py
-what monitors do, logbook.py how far back the log reaches.
+what monitors do, logbook.py how far back the log reaches.  What a gap upstream swallowed is fetched by backfill.py:
+rest.py asks, history.py turns the answers into events, delivered.py knows which of them clients have already.
 """

@@ -1,6 +1,6 @@
 """What ingest and gateway both need; imports neither.
 
-The wire: channels.py, protocol.py, split.py.  Redis: names.py, demand.py with lua/, bus.py, batch.py, held.py.
+The wire: channels.py, protocol.py, split.py.  Redis: names.py, demand.py with lua/, bus.py, batch.py, held.py, gap.py.
 The process: config.py, lifecycle.py, backoff.py, logs.py, metrics.py.  For people: cli.py, private_bus.py with
 fake_bus.py.
 """
