@@ -1,9 +1,9 @@
 """What was missed in a gap upstream, fetched over REST: the gap's channels, without what was delivered already.
 
 A gap's edges are our clock's; `Delivered.measure_lag_ms` says how far the feed's times are behind it.  MARGIN_MS more
-is fetched on both sides, since the latency varies, and what was delivered of it is dropped by identity.  Where the log
-no longer reaches back before the gap, identities are forgotten and the gap's own edge decides: there an event whose
-latency was not the usual one may come twice or not at all, within the difference.
+is fetched on both sides, since the latency varies, and what was delivered of it is dropped by identity.  An edge that
+the log does not reach back to is taken as it is, without the margin: there an event whose latency was not the usual one
+may come twice or not at all, within the difference.
 """
 
 import asyncio
@@ -166,8 +166,10 @@ class Backfill:
             await fetch.run(deadline_s - time.monotonic())
         wanted = await asyncio.to_thread(_collect, fetch.found)
         seen = await delivered.find(wanted, gap.from_ms - MARGIN_MS)
-        is_forgotten = seen.reach_ms > gap.from_ms - MARGIN_MS
-        span = span._replace(from_ms=gap.from_ms - lag_ms) if is_forgotten else span
+        if seen.reach_ms > gap.from_ms - MARGIN_MS:
+            span = span._replace(from_ms=gap.from_ms - lag_ms)
+        if seen.reach_ms > gap.to_ms:
+            span = span._replace(to_ms=gap.to_ms - lag_ms)
         return await asyncio.to_thread(_order, fetch.found, span, seen)
 
 

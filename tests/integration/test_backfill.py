@@ -47,7 +47,8 @@ class Rig:
         batch.add(split_frame(b"[" + b",".join(events) + b"]"))
         self._sequence += 1
         encoded = batch.encode(7, self._sequence, received_ms * 1000, "0-0")
-        await self.redis.execute_command(*read_first_command(encoded.data))
+        _, name, *_trim, ident, mark, text, batch_name, published = read_first_command(encoded.data)
+        await self.redis.xadd(name, {mark: text, batch_name: published}, id=ident.decode())
 
     async def deliver_around(self) -> None:
         """Live trades of MSFT well before and after the gap: the log reaches back, and tells the lag."""
@@ -155,10 +156,10 @@ async def test_where_the_log_has_forgotten_the_gaps_edge_decides(rig: Rig) -> No
     assert get_ids(await rig.fill("T.AAPL")) == ["missed"]
 
 
-async def test_empty_log_leaves_the_gaps_own_edge(rig: Rig) -> None:
-    for ident, after_ms in (("before", LAG_MS - 1), ("missed", LAG_MS)):
-        rig.fake.add_trade("AAPL", ns(after_ms), id=ident)
-    assert get_ids(await rig.fill("T.AAPL")) == ["missed"]
+async def test_empty_log_leaves_the_gaps_own_edges(rig: Rig) -> None:
+    for ident, after_ms in (("before", -1), ("missed", 0), ("missed-too", 9_999), ("after", 10_000)):
+        rig.fake.add_trade("AAPL", ns(LAG_MS + after_ms), id=ident)
+    assert get_ids(await rig.fill("T.AAPL")) == ["missed", "missed-too"]
 
 
 async def test_delayed_feed_is_asked_for_its_own_times(rig: Rig) -> None:

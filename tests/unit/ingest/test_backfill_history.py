@@ -199,7 +199,7 @@ def test_official_client_reads_every_field(channel: str, package: str) -> None:
 
     def parse(fields: dict[str, Any]) -> dict[str, Any]:
         [message] = models.parse([fields], logging.getLogger(__name__), models.Market.Stocks)
-        return vars(message)
+        return dict(vars(message))
 
     unread = {
         key for key in event.keys() - {"ev"} if parse({k: v for k, v in event.items() if k != key}) == parse(event)
