@@ -60,6 +60,7 @@ class Batch:
         self._alls: dict[str, list[bytes]] = {}
         self._reset_routes()
         self._notices: list[bytes] = []  # PUBLISH commands
+        self._end_notices: list[bytes] = []
         self.events = 0  # and notices
 
     @property
@@ -97,9 +98,10 @@ class Batch:
                 route.all_bodies.append(body)
         self.events += len(split.bodies)
 
-    def add_notice(self, notice: Notice) -> None:
-        """Take a notice in; it comes before the events of this batch."""
-        self._notices.append(encode_command(b"PUBLISH", self._names.notices.encode(), encode_notice(notice)))
+    def add_notice(self, notice: Notice, *, at_end: bool = False) -> None:
+        """Take a notice in; it comes before the events of this batch, or after them."""
+        notices = self._end_notices if at_end else self._notices
+        notices.append(encode_command(b"PUBLISH", self._names.notices.encode(), encode_notice(notice)))
         self.events += 1
 
     def _make_route(self, head: Head) -> _Route:
@@ -144,6 +146,8 @@ class Batch:
                 channel = self._names.get_bus_channel(f"{event_type}.*").encode()
                 parts.append(encode_command(b"PUBLISH", channel, b"[{%b}]" % b"},{".join(bodies)))
                 bodies.clear()
+        parts += self._end_notices
+        self._end_notices.clear()
         mark = Mark(epoch, sequence, received_us, self.events, self.alls)
         published = b"".join(parts)
         log = self._encode_log(mark, len(published), oldest_logged)

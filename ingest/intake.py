@@ -7,7 +7,7 @@ waits for nothing, and a busy one costs each client at most 1 / BATCH_S frames a
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ingest.batch import Batch
@@ -122,11 +122,15 @@ class Intake:
             self._batch.set_alls(event_types)
             self._heartbeat()
 
-    def tell(self, notice: Notice) -> None:
-        """Let clients know something between the events before it and those after it."""
+    def tell(self, notice: Notice, events: Sequence[bytes] = (), end: Notice | None = None) -> None:
+        """Let clients know something between the events before it and those after it; with events that it is about."""
         self.flush()
         self._received_us = time.time_ns() // 1000
         self._batch.add_notice(notice)
+        if events:
+            self._batch.add(split_frame(b"[%b]" % b",".join(events)))
+        if end is not None:
+            self._batch.add_notice(end, at_end=True)
         self._publish()
 
     def _heartbeat(self) -> None:

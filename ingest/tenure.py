@@ -5,10 +5,12 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from ingest.backfill import Backfill
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
+from ingest.refill import Refill
 from ingest.simulator import SYMBOLS, Simulator
 from ingest.slot import Slot
 from ingest.state import StateWriter
@@ -35,6 +37,7 @@ class Tenure:
         self._upstream = Upstream(config.feed, config.polygon_api_key or "simulated")
         self._publisher = Publisher(config.redis_url, redis, names, slot)
         self._intake = Intake(names, self._publisher, slot.epoch, self._upstream.on_status)
+        self._refill = self._make_refill()
         self._watch = DemandWatch(redis, names, self._upstream)
         self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
         self._upstream.on_wanted_types = self._intake.set_alls
@@ -44,6 +47,13 @@ class Tenure:
         self._upstream.get_last_event_us = lambda: self._intake.last_event_us
         self._publisher.on_connected = self._state.forget
         self._publisher.on_lost = self._on_lost
+
+    def _make_refill(self) -> Refill | None:
+        config = self._config
+        if not config.backfill or config.is_simulated or config.polygon_api_key is None:
+            return None
+        backfill = Backfill(self._redis, self._names, config.polygon_rest_url, config.polygon_api_key)
+        return Refill(backfill, self._intake)
 
     def _get_counters(self) -> dict[str, Any]:
         intake, publisher = self._intake, self._publisher
@@ -73,6 +83,8 @@ class Tenure:
     def _on_gap(self, gap: Gap) -> None:
         self._state.add_gap(gap)
         self._intake.tell(make_gap(gap.from_ms, gap.to_ms, gap.cause, gap.channels))
+        if self._refill is not None:
+            self._refill.add(gap)
 
     def _on_lost(self, from_us: int, to_us: int) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.
@@ -113,6 +125,8 @@ class Tenure:
             tasks.start("plan", self._upstream.run())
             tasks.start("state", self._state.run())
             tasks.start("feed", self._make_source().run())
+            if self._refill is not None:
+                tasks.start("refill", self._refill.run())
             await tasks.until(self._slot.lost)
 
     def forget(self) -> None:

@@ -46,6 +46,8 @@ class Config:
     log_level: str
     enable_metrics: bool
     metrics_port: int
+    backfill: bool
+    polygon_rest_url: str
     has_own_bus: bool  # REDIS_URL is unset, so shared/private_bus.py provides the Redis at redis_url
 
     @property
@@ -119,13 +121,16 @@ def _parse_host(text: str) -> str:
     return text
 
 
-def _parse_ws_url(text: str) -> str:
-    parts = urlsplit(text)
-    if text not in (f"ws://{parts.netloc}/{_FEED}", f"wss://{parts.netloc}/{_FEED}"):
-        raise ValueError
-    if not parts.hostname or parts.port == 0 or not re.fullmatch(r"[!-?A-~]+", parts.netloc):  # "@" would be a user
-        raise ValueError
-    return text
+def _make_url_parser(scheme: str, path: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        parts = urlsplit(text)
+        if text not in (f"{scheme}://{parts.netloc}{path}", f"{scheme}s://{parts.netloc}{path}"):
+            raise ValueError
+        if not parts.hostname or parts.port == 0 or not re.fullmatch(r"[!-?A-~]+", parts.netloc):  # "@" would be a user
+            raise ValueError
+        return text
+
+    return parse
 
 
 def _parse_redis_url(text: str) -> str:
@@ -156,7 +161,7 @@ _VARIABLES: Final = (
         "POLYGON_WS_URL",
         "polygon_ws_url",
         "wss://socket.polygon.io/stocks",
-        _parse_ws_url,
+        _make_url_parser("ws", f"/{_FEED}"),
         "ws://HOST[:PORT]/stocks or wss://..., without query and user (stocks is the only feed yet)",
     ),
     _Variable("PROXY_STOCKS_PORT", "proxy_stocks_port", "8765", _PORT, _PORT_EXPECTED),
@@ -222,6 +227,14 @@ _VARIABLES: Final = (
     ),
     _Variable("ENABLE_METRICS", "enable_metrics", "true", _parse_boolean, _BOOLEAN_EXPECTED),
     _Variable("METRICS_PORT", "metrics_port", "9090", _PORT, _PORT_EXPECTED),
+    _Variable("BACKFILL", "backfill", "false", _parse_boolean, _BOOLEAN_EXPECTED),
+    _Variable(
+        "POLYGON_REST_URL",
+        "polygon_rest_url",
+        "https://api.polygon.io",
+        _make_url_parser("http", ""),
+        "http://HOST[:PORT] or https://..., without path, query and user",
+    ),
 )
 
 

@@ -30,6 +30,8 @@ VARIABLES = {
     "LOG_LEVEL",
     "ENABLE_METRICS",
     "METRICS_PORT",
+    "BACKFILL",
+    "POLYGON_REST_URL",
 }
 
 
@@ -61,6 +63,8 @@ def test_defaults() -> None:
         log_level="info",
         enable_metrics=True,
         metrics_port=9090,
+        backfill=False,
+        polygon_rest_url="https://api.polygon.io",
         has_own_bus=True,
     )
 
@@ -101,6 +105,9 @@ def test_example_file_names_each_variable_with_its_default() -> None:
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("ENABLE_METRICS", "no", "enable_metrics", False),
         ("METRICS_PORT", "\t9091\n", "metrics_port", 9091),
+        ("BACKFILL", "true", "backfill", True),
+        ("POLYGON_REST_URL", "http://127.0.0.1:9", "polygon_rest_url", "http://127.0.0.1:9"),
+        ("POLYGON_REST_URL", "https://api.massive.com", "polygon_rest_url", "https://api.massive.com"),
     ],
 )
 def test_accepted(name: str, text: str, attribute: str, value: object) -> None:
@@ -147,6 +154,13 @@ def test_accepted(name: str, text: str, attribute: str, value: object) -> None:
         ("LOG_LEVEL", "trace", "debug, info, warning or error"),
         ("ENABLE_METRICS", "2", "true, false"),
         ("METRICS_PORT", "http", "from 1 to 65535"),
+        ("BACKFILL", "always", "true, false"),
+        ("POLYGON_REST_URL", "", "http://HOST"),
+        ("POLYGON_REST_URL", "api.polygon.io", "http://HOST"),
+        ("POLYGON_REST_URL", "wss://api.polygon.io", "http://HOST"),
+        ("POLYGON_REST_URL", "https://api.polygon.io/", "without path"),
+        ("POLYGON_REST_URL", "https://api.polygon.io/v3", "without path"),
+        ("POLYGON_REST_URL", "https://api.polygon.io#x", "without path"),
     ],
 )
 def test_refusal_names_variable_value_and_expectation(name: str, text: str, expected: str) -> None:
@@ -189,6 +203,8 @@ def test_refused_secret_is_not_shown(name: str, text: str) -> None:
         ("POLYGON_WS_URL", "wss://h/stocks?a\napiKey=sekret-unknown"),
         ("POLYGON_WS_URL", "wss://sekret-unknown@h/stocks"),
         ("POLYGON_WS_URL", "wss://user:sekret-unknown@h/stocks"),
+        ("POLYGON_REST_URL", "https://h?apiKey=sekret-unknown"),
+        ("POLYGON_REST_URL", "https://user:sekret-unknown@h"),
     ],
 )
 def test_secret_in_another_variable_is_not_shown(name: str, text: str) -> None:
