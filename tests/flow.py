@@ -48,7 +48,7 @@ def find_gaps(client: Subscriber) -> list[ToldGap]:
 
 
 class Flow:
-    """Each channel in turn, numbered 1, 2, 3, ...; runs while the context is open.  A number is used up unheard, too."""
+    """Each channel in turn, numbered 1, 2, 3, ...; runs while the context is open.  One unheard is used up, too."""
 
     def __init__(self, fake: FakePolygon, channels: Iterable[str], rate: float) -> None:
         self.channels = list(channels)

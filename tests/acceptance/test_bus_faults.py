@@ -1,4 +1,4 @@
-"""Whatever becomes of Redis, of the connections to it, or of a gateway's time: each event once, or a gap that says so."""
+"""Whatever becomes of Redis, of connections to it, or of a gateway's time: each event once, or a gap that says so."""
 
 import asyncio
 import signal
@@ -102,7 +102,7 @@ def has_noticed(output: str) -> bool:
 
 async def kill_clients(proxy: Proxy, *filters: str) -> int:
     """CLIENT KILL; how many there were."""
-    killed: Any = await proxy.redis.client.execute_command("CLIENT", "KILL", *filters)
+    killed: Any = await proxy.redis.client.execute_command("CLIENT", "KILL", *filters)  # type: ignore[no-untyped-call]
     return int(killed)
 
 

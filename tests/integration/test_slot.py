@@ -1,7 +1,6 @@
 """Several claimants of one upstream slot, on a real redis-server and with a clock that only the test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,8 +83,8 @@ def use_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def world(redis: "Redis", monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    yield World(redis, use_clock(monkeypatch))
+async def world(redis: "Redis", monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(redis, use_clock(monkeypatch))
 
 
 async def test_first_comer_has_the_slot_and_the_next_one_stands_by(world: World) -> None:
