@@ -71,10 +71,11 @@ class Intake:
             self._received_us = time.time_ns() // 1000
         self._batch.add(split)
         self._bytes += size
-        for status in self._batch.take_statuses():
-            self._on_status(status)
+        statuses = self._batch.take_statuses()
         if unroutable := self._batch.take_unroutable():
             self._count_malformed(len(unroutable), "events without a symbol")
+        for status in statuses:
+            self._on_status(status)  # which may close the batch
         if self._timer is None:
             self._timer = self._loop.call_at(max(self._loop.time(), self._last_at + BATCH_S), self.flush)
 

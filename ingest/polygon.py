@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ingest.intake import Intake
 from ingest.session import State
+from ingest.slot import Slot
 from ingest.upstream import Upstream
 from shared.backoff import Backoff
 
@@ -25,8 +26,9 @@ _RETRY_CAP_S: Final = 4.0  # so that we are back <= 5 s after upstream accepts a
 class Polygon:
     """Feeds the intake from upstream for as long as the process runs."""
 
-    def __init__(self, url: str, upstream: Upstream, intake: Intake, retry_s: float, ping_s: float) -> None:
+    def __init__(self, url: str, upstream: Upstream, intake: Intake, slot: Slot, retry_s: float, ping_s: float) -> None:
         self._url = url
+        self._slot = slot
         self._upstream = upstream
         self._intake = intake
         self._ping_s = ping_s
@@ -35,6 +37,7 @@ class Polygon:
     async def run(self) -> None:
         """Connect again after every end, later and later until one connection went live."""
         while True:
+            await self._slot.until_sure()  # if not, another ingest may be connected by now
             why = await self._converse()
             delay_s = self._backoff.next_s(self._upstream.retry_floor_s)
             self._upstream.closed(f"{why}; next try in {delay_s:.1f} s")

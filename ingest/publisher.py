@@ -146,7 +146,7 @@ class Publisher:
         backoff = Backoff(0.05, 1.0)
         try:
             while True:
-                await self._slot.sure.wait()
+                await self._slot.until_sure()
                 try:
                     await self._connect()
                 except (OSError, TimeoutError, BusError, RedisError) as exc:

@@ -20,7 +20,7 @@ to a repeat and nothing to a topic that it does not know (PROTOCOL c.1).
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from shared.channels import expand, find_cover, get_event_type, get_wildcard, is_wildcard
+from shared.channels import expand, find_cover, get_event_type, get_wildcard, is_covered, is_wildcard
 
 LINGER_S: Final = 30.0
 CONFIRM_S: Final = 2.0
@@ -88,10 +88,10 @@ class Reconcile:
         """What gateways want now."""
         return frozenset(self._wanted)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether upstream holds all that is wanted, but for what it refuses."""
-        return self.is_live and not self._asked and not self._doubtful and self._get_cover() <= self.held
+    def serves(self, channels: Iterable[str]) -> bool:
+        """Whether upstream holds or refuses all of these, but for what nobody wants any more."""
+        still = expand(self._feed, self._wanted.intersection(channels))
+        return self.is_live and all(is_covered(c, self.held) or c in self.refused for c in still)
 
     @property
     def is_asking(self) -> bool:

@@ -4,9 +4,9 @@ Theory.  The slot is a key in Redis that its holder renews every RENEW_S and tha
 grows with each holder.  A holder that merely stood still does not know that its time ran out, so it looks at the clock
 before each write to Redis (`is_sure`): LEASE_S after the last confirmed renewal it writes nothing until it has asked
 again; what it wrote before may still lie in its socket, so whoever takes the slot cuts that connection before it
-publishes (ingest/publisher.py).  A standby leaves an empty Redis alone for LEASE_S, so that the
-holder, whose key went with the rest, comes first.  If Redis does not answer, nobody can take the slot there either: the
-holder keeps its upstream connection, and its batches wait.
+publishes (ingest/publisher.py).  If Redis does not answer, nobody can take the slot there either: the holder keeps its
+upstream connection, and its batches wait.  So a standby leaves a Redis that came back, empty or not, alone for LEASE_S:
+the holder, whose key went with the rest or ran out meanwhile, comes first.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ LEASE_S: Final = 3.0  # a killed ingest is replaced after LEASE_S + RENEW_S and 
 RENEW_S: Final = 0.5
 _ANSWER_WITHIN_S: Final = 1.0
 _LEAVE_WITHIN_S: Final = 1.0
+_EMPTY: Final = -2
 
 
 class Slot:
@@ -40,8 +41,9 @@ class Slot:
         self._claim = redis.register_script(read_script("claim"))
         self._give_up = redis.register_script(read_script("give_up"))
         self._sure_until = 0.0
-        self._has_seen_holder = False  # a process that never saw one need not wait for it
-        self._empty_since = float("inf")
+        self._has_met_holder = False  # a process that never met one need not wait for it
+        self._may_take_at = 0.0
+        self._answered_at = float("inf")
         self.sure = asyncio.Event()
         self.taken = asyncio.Event()
         self.lost = asyncio.Event()
@@ -53,6 +55,11 @@ class Slot:
             return True
         self.sure.clear()
         return False
+
+    async def until_sure(self) -> None:
+        """Wait until nobody else can have the slot."""
+        while not self.is_sure():
+            await self.sure.wait()
 
     async def run(self) -> None:
         """Claim or renew for as long as the process runs."""
@@ -71,20 +78,34 @@ class Slot:
 
     async def _renew(self) -> None:
         asked_at = time.monotonic()
-        names = self._names
-        args: list[str | int] = [self.holder, self.epoch, int(LEASE_S * 1000), time.time_ns() // 1_000_000]
-        may_take_empty = int(not self._has_seen_holder or asked_at - self._empty_since >= LEASE_S)
-        epoch = int(await self._claim(keys=[names.ingest, names.upstream], args=[*args, may_take_empty]))
+        epoch = await self._ask(may_take=False)
+        is_emptied = epoch == _EMPTY and self._has_met_holder
+        self._has_met_holder = epoch >= 0
+        if is_emptied or asked_at - self._answered_at > 2 * RENEW_S:
+            self._may_take_at = asked_at + LEASE_S  # Redis was away: its holder, who has batches for it, comes first
+        self._answered_at = time.monotonic()
         if epoch < 0:
-            self._empty_since = min(self._empty_since, asked_at)
-            return
-        self._has_seen_holder = True
-        self._empty_since = float("inf")
+            if asked_at < self._may_take_at:
+                return
+            # Asked again only now: a claim that takes must not lie in the socket of a Redis that stands still.
+            asked_at = time.monotonic()
+            epoch = await self._ask(may_take=True)
         if epoch:
             self._sure_until = asked_at + LEASE_S
             self.sure.set()
         if epoch != self.epoch:
             self._set_epoch(epoch)
+
+    async def _ask(self, *, may_take: bool) -> int:
+        names = self._names
+        args: list[str | int] = [
+            self.holder,
+            self.epoch,
+            int(LEASE_S * 1000),
+            time.time_ns() // 1_000_000,
+            int(may_take),
+        ]
+        return int(await self._claim(keys=[names.ingest, names.upstream], args=args))
 
     def _set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

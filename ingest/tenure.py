@@ -113,7 +113,9 @@ class Tenure:
             return Simulator(self._upstream, self._intake.take)
         _log.info("feed: %s", config.polygon_ws_url)
         retry_s = config.reconnect_delay_ms / 1000.0
-        return Polygon(config.polygon_ws_url, self._upstream, self._intake, retry_s, config.heartbeat_interval_s)
+        return Polygon(
+            config.polygon_ws_url, self._upstream, self._intake, self._slot, retry_s, config.heartbeat_interval_s
+        )
 
     async def run(self) -> None:
         """Serve the feed until the slot is lost."""

@@ -20,6 +20,7 @@ from shared.protocol import SUBSCRIPTION_LIMIT, Status, encode_action
 _log = logging.getLogger(__name__)
 _PLAN_EVERY_S: Final = 0.25
 _NOTICED_WITHIN_MS: Final = 90_000  # HEARTBEAT_INTERVAL_SEC and the pong's timeout of ingest/polygon.py, by default
+_ASSERTED_WITHIN_S: Final = 30.0
 _IN_USE: Final = "another program uses this account's connection"
 
 _decode_status = msgspec.json.Decoder(Status).decode
@@ -51,6 +52,7 @@ class Upstream:
         self.over = ""  # why upstream said that this connection is of no more use
         self._gap_from_ms: int | None = None  # since when events may be missing; None while none are
         self._gap_cause = ""
+        self._gap_channels: frozenset[str] = frozenset()  # whom it concerns, once upstream is back
         self.get_last_event_us: Callable[[], int] = lambda: 0
         self.on_gap: Callable[[Gap], None] = lambda _gap: None
 
@@ -162,19 +164,31 @@ class Upstream:
             self.on_drop(plan.drop)
         if held != (len(self.reconcile.held), len(self.reconcile.refused)):
             self.changed.set()
-        if self._gap_from_ms is not None and self.reconcile.is_settled:
-            self._close_gap(self._gap_from_ms)
+        if self._gap_from_ms is not None:
+            self._try_to_close_gap(self._gap_from_ms)
 
     def open_gap(self, from_ms: int, cause: str) -> None:
         """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is."""
         if self._gap_from_ms is None:
             self._gap_from_ms, self._gap_cause = from_ms, cause
 
-    def _close_gap(self, from_ms: int) -> None:
-        self._gap_from_ms = None
-        gap = Gap(from_ms, time.time_ns() // 1_000_000, self._gap_cause, sorted(self.reconcile.wanted))
+    def _try_to_close_gap(self, from_ms: int) -> None:
+        """It ends when all that was wanted as upstream came back is held; what is wanted since then has no gap."""
+        if not self.reconcile.is_live:
+            self._gap_channels = frozenset()
+            return
+        # After a Redis that came back empty gateways must assert again before it is known whom it concerns.
+        self._gap_channels = self._gap_channels or self.reconcile.wanted
+        if not self._gap_channels and time.time() - self.since_s <= _ASSERTED_WITHIN_S:
+            return
+        if self.reconcile.serves(self._gap_channels):
+            self._gap_from_ms = None
+            self._tell_gap(Gap(from_ms, time.time_ns() // 1_000_000, self._gap_cause, sorted(self._gap_channels)))
+            self._gap_channels = frozenset()
+
+    def _tell_gap(self, gap: Gap) -> None:
         if gap.channels:
-            _log.warning("gap of %d ms in %d channels: %s", gap.to_ms - from_ms, len(gap.channels), gap.cause)
+            _log.warning("gap of %d ms in %d channels: %s", gap.to_ms - gap.from_ms, len(gap.channels), gap.cause)
             self.on_gap(gap)
 
     def _act_on(self, action: str, channels: list[str]) -> None:

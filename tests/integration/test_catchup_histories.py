@@ -51,7 +51,7 @@ class World:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self.hub = Hub(NAMES)
-        self.listener = Listener("redis://nowhere", NAMES, self.hub, Log(redis, NAMES), lambda _text: None)
+        self.listener = Listener("redis://nowhere", NAMES, self.hub, Log(redis, NAMES), {})
         self.member = Member()
         self.epoch = FIRST_EPOCH
         self.sequence = 0
