@@ -35,6 +35,7 @@ class CatchUp:
         self._seal = seal
         self._flush = flush
         self._wake = asyncio.Event()
+        self._starts = 0  # a reading that began before the last one proves nothing
         self._live: Mark | None = None  # the last live mark since we are behind
         self._aside: list[tuple[bytes, bytes]] = []  # live messages since that mark; bounded by a batch
         self.is_behind = False
@@ -42,8 +43,9 @@ class CatchUp:
         self.gaps = 0
 
     def start(self) -> None:
-        """The live stream has a hole before the next mark."""
+        """The live stream has a hole before the next mark, or has ended."""
         self._hub.discard()
+        self._starts += 1
         self._live = None
         self._aside.clear()
         self.is_behind = True
@@ -87,9 +89,9 @@ class CatchUp:
 
     async def _read(self) -> bool:
         """Apply what the log holds beyond the position; whether there may be more."""
-        position, live = self._hub.last_mark, self._live
+        position, live, starts = self._hub.last_mark, self._live, self._starts
         entries, is_logged = await self._log.read(position)
-        if not self.is_behind or self._hub.last_mark != position:
+        if self._starts != starts or not self.is_behind or self._hub.last_mark != position:
             return self.is_behind
         size = 0
         for entry in entries:

@@ -222,7 +222,7 @@ class Listener:
             self._on_connected(socket)
             await self._until_lost(socket)
             self._socket = None
-            self.hub.discard()
+            self.catchup.start()
             _log.warning("bus: connection lost")
 
     async def _until_lost(self, socket: _SubscribedSocket) -> None:

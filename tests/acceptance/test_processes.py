@@ -43,7 +43,7 @@ async def test_third_client_of_two_is_refused_politely(tmp_path: Path) -> None:
 
 async def test_wrong_path_gets_404(tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy:
-        for path in ("/options", "/stocks/", "/stocks/x", "/health", "/%73tocks"):
+        for path in ("/options", "/stocks/", "/stocks/x", "/healthy", "/%73tocks"):
             with pytest.raises(InvalidStatus) as refusal:
                 await connect(f"ws://127.0.0.1:{proxy.gateways[0].port}{path}")
             assert refusal.value.response.status_code == 404, path

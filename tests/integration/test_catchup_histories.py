@@ -163,7 +163,7 @@ class World:
         if self.is_connected:
             self.is_connected = False
             self.stream.clear()
-            self.hub.discard()
+            self.listener.catchup.start()
 
     async def connect(self, _count: int) -> None:
         if not self.is_connected:
