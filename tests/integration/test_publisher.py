@@ -14,6 +14,7 @@ from gateway.log import Log
 from gateway.outbox import Outbox
 from ingest.batch import Batch, Encoded
 from ingest.publisher import Publisher
+from shared.lifecycle import Tasks
 from shared.names import Names
 from shared.split import split_frame
 from tests.integration.conftest import RedisServer
@@ -145,15 +146,14 @@ async def rig(start_redis_server: Callable[..., RedisServer]) -> AsyncIterator[R
     server = start_redis_server()
     proxy = Proxy(server.port)
     rig = Rig(server, proxy, await proxy.open())
-    work = rig.publisher.run(), rig.listener.run(), rig.listener.catchup.run()
-    tasks = [asyncio.create_task(each) for each in work]
     try:
-        await rig.start()
-        yield rig
+        async with Tasks() as tasks:  # which cancel until it works: redis-py may swallow one
+            tasks.start("publisher", rig.publisher.run())
+            tasks.start("listener", rig.listener.run())
+            tasks.start("catch-up", rig.listener.catchup.run())
+            await rig.start()
+            yield rig
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await rig.redis.aclose()
         await proxy.close()
 
