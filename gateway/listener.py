@@ -224,6 +224,7 @@ class Listener:
             self._socket = None
             self.catchup.start()
             _log.warning("bus: connection lost")
+            await asyncio.sleep(backoff.next_s())  # a little, so that not all gateways come at the same moment
 
     async def _until_lost(self, socket: _SubscribedSocket) -> None:
         """Without a mark a PING says whether Redis is there at all; without an answer the socket is given up."""

@@ -43,6 +43,7 @@ class Ingest:
     async def _serve(self) -> None:
         while True:
             await self._slot.taken.wait()
+            epoch = self._slot.epoch
             self._tenure = Tenure(self._config, self._redis, self._names, self._slot)
             try:
                 await self._tenure.inherit()
@@ -50,7 +51,8 @@ class Ingest:
                 _log.warning("Redis does not answer (%s): trying again to take over", exc)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            await self._tenure.run()
+            if self._slot.epoch == epoch:  # else it was lost meanwhile, and perhaps taken anew
+                await self._tenure.run()
             self._tenure = None
 
     async def run(self) -> None:

@@ -169,3 +169,12 @@ def test_command_line_says_what_it_does(arguments: list[str]) -> None:
 
 def test_bench_that_make_starts_exists() -> None:
     assert callable(bench.main)
+
+
+def test_promises_of_delivery_name_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "delivery.md").read_text()
+    named = re.findall(r"`(tests/[^`]+)`", text)
+    assert len(named) > 8
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert "`tests/" in section, section
