@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.processes import until
-from tests.proxy import KEY, Gateway
+from tests.proxy import KEY
 from tests.soak.person import Person
 from tests.soak.stage import Stage
 from tests.subscriber import Subscriber
@@ -87,12 +87,8 @@ async def _stop_ingest(stage: Stage) -> Injury:
     return injury
 
 
-def _choose_gateway(stage: Stage) -> Gateway:
-    return stage.chance.choice(stage.doors)
-
-
 async def _kill_gateway(stage: Stage) -> Injury:
-    victim = _choose_gateway(stage)
+    victim = stage.choose_gateway()
     stage.close_door(victim)
     injury = _strike_now(stage)
     await stage.kill(victim.process)
@@ -106,7 +102,7 @@ async def _kill_gateway(stage: Stage) -> Injury:
 
 
 async def _end_gateway(stage: Stage) -> Injury:
-    victim = _choose_gateway(stage)
+    victim = stage.choose_gateway()
     stage.close_door(victim)
     injury = _strike_now(stage)
     victim.process.child.send_signal(signal.SIGTERM)
@@ -121,7 +117,7 @@ async def _end_gateway(stage: Stage) -> Injury:
 
 
 async def _stop_gateway(stage: Stage) -> Injury:
-    victim = _choose_gateway(stage).process
+    victim = stage.choose_gateway().process
     os.kill(victim.pid, signal.SIGSTOP)
     await asyncio.sleep(_STOPPED_GATEWAY_S)
     os.kill(victim.pid, signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
@@ -13,6 +14,11 @@ from tests.soak.ledger import Emitted, Stream
 
 _ACKED_WITHIN_S: Final = 30.0
 _RETRY_S: Final = 0.2
+_SEGMENT_BYTES: Final = 1400  # of busy ones, as over Ethernet: on loopback the kernel alone takes 2.5 MB
+_RECEIVE_BYTES: Final = 8 * 1024
+CRASHED, CUT, KILLED = "we crashed", "we cut it", "its gateway was killed"
+RESTARTED, LEFT = "close 1012", "closed by us"
+EXPECTED: Final = frozenset((CRASHED, CUT, KILLED, RESTARTED, LEFT))  # any other end breaks a promise
 
 
 class Connection(Client):
@@ -22,6 +28,16 @@ class Connection(Client):
         super().__init__(url, CLIENT_KEY, channels, latency_ms=Counter())
         self.checker = stream
         stream.on_told = self._on_status
+
+    async def connect_by(self, own: socket.socket) -> None:
+        """As `connect`, by a socket of our own making."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_connect(own, (self._url.hostname, self._url.port))
+            await loop.create_connection(lambda: self, sock=own)
+        except OSError:
+            own.close()
+            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -38,10 +54,13 @@ class Person:
         emitted: Emitted,
         choose: Callable[[], Gateway | None],
         killed: Set[int],
+        *,
+        is_busy: bool = False,
     ) -> None:
-        """`killed` are the ids of processes that were killed."""
+        """`killed` are the ids of processes that were killed; a busy one has small buffers in its kernel."""
         self.name = name
         self.channels = tuple(channels)
+        self.is_busy = is_busy
         self.stream = Stream(self.channels, emitted)
         self.gateway: Gateway | None = None
         self.connection: Connection | None = None
@@ -51,7 +70,7 @@ class Person:
         self._emitted = emitted
         self._choose = choose
         self._killed = killed
-        self._is_crashing = False
+        self._deed = ""  # what we did to end the connection
         self._crashed_ms: int | None = None
 
     @property
@@ -83,7 +102,7 @@ class Person:
         connection = Connection(gateway.url + query, self.channels, self.stream)
         self.stream.begin(crashed_ms=self._crashed_ms, anew=self.name is None)
         try:
-            await connection.connect()
+            await connection.connect_by(_make_socket(is_narrow=self.is_busy))
         except OSError:
             return  # nobody listens there just now
         self.connection = connection
@@ -100,10 +119,13 @@ class Person:
 
     def _note_end(self, gateway: Gateway, cause: str) -> None:
         self.connection = None
-        if self._is_crashing or (not cause.startswith("close ") and gateway.process.pid in self._killed):
+        if self._deed:
+            cause = self._deed
+        elif gateway.process.pid in self._killed:
+            cause = KILLED
+        if cause in (CRASHED, KILLED):
             self._crashed_ms = self._crashed_ms or time.time_ns() // 1_000_000
-            cause = "we crashed" if self._is_crashing else "its gateway was killed"
-        self._is_crashing = False
+        self._deed = ""
         self.is_reading = True
         self.ends[cause] += 1
 
@@ -124,12 +146,13 @@ class Person:
     def cut(self) -> None:
         """No close frame: say no more, and read what is still on its way."""
         if self.connection is not None:
+            self._deed = CUT
             self.connection.transport.write_eof()
 
     def crash(self) -> None:
         """Gone at once, with what was not read."""
         if self.connection is not None:
-            self._is_crashing = True
+            self._deed = CRASHED
             self.connection.transport.abort()
 
     def leave(self) -> None:
@@ -137,6 +160,16 @@ class Person:
         self.is_ending = True
         if self.connection is not None:
             self.connection.close()
+
+
+def _make_socket(*, is_narrow: bool) -> socket.socket:
+    own = socket.socket()
+    own.setblocking(False)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if is_narrow:
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return own
 
 
 def _is_good(future: "asyncio.Future[None]") -> bool:

@@ -11,6 +11,7 @@ from tests.processes import until
 from tests.soak.faults import Fault, Injury
 from tests.soak.ledger import Account, Outage
 from tests.soak.memory import Memory
+from tests.soak.person import EXPECTED
 from tests.soak.report import Times, render_account, render_memory, render_times
 from tests.soak.stage import Plan, Stage, running_stage
 
@@ -31,6 +32,7 @@ class Soak:
         self.account = Account()
         self.ends: Counter[str] = Counter()
         self.failures: list[str] = []
+        self.seconds = 0.0
         self.memory = Memory(lambda: stage.running)
 
     @property
@@ -41,6 +43,7 @@ class Soak:
     async def run(self, faults: Sequence[Fault], seconds: float, pause_s: tuple[float, float]) -> None:
         """Each of the faults once in any order, then any of them until the time is over."""
         stage = self._stage
+        self._began = time.monotonic()
         stage.flow.start()
         stage.bars.start()
         tasks = [asyncio.create_task(person.live(), name="person") for person in stage.people]
@@ -91,6 +94,7 @@ class Soak:
         stage = self._stage
         stage.flow.stop()
         stage.bars.stop()
+        self.seconds = time.monotonic() - self._began
         await until(self._has_all, "everybody has the last events", within_s=_REST_WITHIN_S)
 
     def _has_all(self) -> bool:
@@ -117,13 +121,19 @@ class Soak:
             account.examples = [f"{who}: {example}" for example in account.examples]
             self.account.add(account)
             self.ends.update(person.ends)
+        self.failures += [f"{n} connections ended: {end}" for end, n in self.ends.items() if end not in EXPECTED]
 
     def render(self) -> str:
         """The report."""
         flows = self._stage.flow, self._stage.bars
         emitted = sum(sum(flow.last) for flow in flows)
         growth = {name: found for name in self.memory.samples if (found := self.memory.find_growth(name))}
+        late = sum(flow.late for flow in flows)
+        rates = (
+            f"{emitted / self.seconds:,.0f} events/s upstream, {self.account.delivered / self.seconds:,.0f} delivered"
+        )
         parts = [render_times(self.times), render_account(emitted, sum(flow.sent for flow in flows), self.account)]
+        parts.append(f"{self.seconds:.0f} s: {rates}; {late:,} not sent because the fake was too busy")
         parts += [render_memory(growth)] if growth else []
         parts.append("connections ended: " + ", ".join(f"{cause} {count}" for cause, count in self.ends.most_common()))
         parts += [*self.account.examples, *self.failures]

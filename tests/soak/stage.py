@@ -25,12 +25,11 @@ from tests.soak.flow import Flow
 from tests.soak.ledger import Emitted, Outage
 from tests.soak.person import Person
 
-CONSTANTS: Final = {"ingest.session.SLOW_RETRY_S": 2.0}  # 30 s in earnest: too rare an attempt for a soak
-EVENTS_MOST: Final = 40_000  # MESSAGE_BUFFER_SIZE: a client that stops reading for seconds is conflated, not closed
+_SLOW_RETRY_S: Final = 4.0  # 30 s in earnest: too rare an attempt for a soak
 _POLL_S: Final = 0.05
 _BARS_RATE: Final = 200.0
 _BARS: Final = 50
-_BUSY_CHANNELS: Final = 60  # quotes that each of the busy clients holds, who are behind when they do not read
+_BUSY_CHANNELS: Final = 120  # quotes that each of the busy clients holds, who is behind when it does not read
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Plan:
     per_client: int
     busy: int
     seed: int
+    write_limit_bytes: int = 1024 * 1024  # the product's own, and
+    buffer_events: int = 10_000  # MESSAGE_BUFFER_SIZE: smaller ones let a client be slow at a low rate
 
 
 class Stage:
@@ -61,7 +62,10 @@ class Stage:
         self.killed: set[int] = set()
         self.outages: list[Outage] = []
         self.doors: list[Gateway] = list(proxy.gateways)  # where clients may come to
-        self.people = [Person(name, held, self.emitted, self._choose, self.killed) for name, held in self._cast()]
+        self.people = [
+            Person(name, held, self.emitted, self._choose, self.killed, is_busy=number < plan.busy)
+            for number, (name, held) in enumerate(self._cast())
+        ]
 
     def _choose(self) -> Gateway | None:
         return self.chance.choice(self.doors) if self.doors else None
@@ -108,6 +112,11 @@ class Stage:
             if person.gateway is not None:
                 held.setdefault(person.gateway.port, set()).update(person.channels)
         return Counter(channel for channels in held.values() for channel in channels)
+
+    def choose_gateway(self) -> Gateway:
+        """One that has clients, if possible."""
+        ports = {person.gateway.port for person in self.people if person.is_settled and person.gateway is not None}
+        return self.chance.choice([door for door in self.doors if door.port in ports] or self.doors)
 
     async def find_holder(self) -> Process:
         """The ingest that has the slot."""
@@ -160,6 +169,10 @@ class Stage:
         await self.proxy.start_ingest()
 
 
+def _get_constants(plan: Plan) -> dict[str, float]:
+    return {"ingest.session.SLOW_RETRY_S": _SLOW_RETRY_S, "gateway.server.WRITE_LIMIT_BYTES": plan.write_limit_bytes}
+
+
 def _join(*parts: Emitted) -> Emitted:
     joined = Emitted([], parts[0].began_ms)
     for part in parts:
@@ -183,9 +196,9 @@ async def running_stage(plan: Plan, directory: Path) -> AsyncIterator[Stage]:
                 "PROXY_API_KEYS": CLIENT_KEY,
                 "REDIS_URL": url,
                 "ENABLE_METRICS": "false",
-                "MESSAGE_BUFFER_SIZE": str(EVENTS_MOST),
+                "MESSAGE_BUFFER_SIZE": str(plan.buffer_events),
             }
-            proxy = Proxy(directory, fake, RedisState(url, client), settings, CONSTANTS)
+            proxy = Proxy(directory, fake, RedisState(url, client), settings, _get_constants(plan))
             try:
                 yield await _start(plan, proxy, server)
                 await _end(proxy)
