@@ -1,13 +1,14 @@
 # make run: the main job.  make test: the proof.  PYTHON names a Python >= 3.11 if python3 is older.
 PYTHON ?= python3
 GATEWAYS ?= 2
+MINUTES ?= 10
 
 VENV := .venv
 # Two stamps, so that `make run` does not wait for test tools.  Editable: only pyproject.toml can outdate an install.
 RUNNABLE := $(VENV)/.runnable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: run test lint bench soak-demand clean
+.PHONY: run test lint bench soak soak-demand clean
 
 # honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
 run: $(RUNNABLE)
@@ -23,6 +24,9 @@ lint: $(TESTABLE)
 
 soak-demand: $(TESTABLE)
 	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_churn.py tests/acceptance/test_demand_over_time.py tests/property
+
+soak: $(TESTABLE)
+	$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench

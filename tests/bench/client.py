@@ -74,7 +74,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        path, host = self._url.path or "/", self._url.netloc
+        path, host = (self._url.path or "/") + (self._url.query and f"?{self._url.query}"), self._url.netloc
         fixed = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13"
         nonce = f"Sec-WebSocket-Key: {self._nonce.decode()}"
         self._transport.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{fixed}\r\n{nonce}\r\n\r\n".encode())

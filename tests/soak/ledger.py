@@ -1,0 +1,275 @@
+"""Who got what: proves "exactly once, or a notice that names it" for each client of a soak.  Pure.
+
+Theory.  The fake upstream numbers the events of each channel 1, 2, 3, ... and goes on counting while nobody is
+subscribed, as a market does.  `Emitted` knows when each number was sent.  A `Stream` is one client over all its
+connections; each number that did not come is judged at the end:
+
+    a `gap` notice to this client has its channel and its time of emission  lost, and told
+    a `conflated` notice has its time, and its channel tells a state        left out, and told: at most as many as told
+    neither                                                                 lost without a word: a fault
+
+A gap that is told is still a fault where nothing upstream of the log was broken (`needless`): only a time at which
+upstream or ingest was down (an `Outage`) may lose anything.  What came twice is a fault unless the connection before
+had ended in a crash, and it was sent at most REPEATED_MS before that end.  Within one connection no number may come
+after a higher one of its channel.
+"""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from gateway.conflate import STATES
+from tests.checker import MAX_HOLES, Anything, Checker, Event
+
+SLACK_MS: Final = 1000  # a notice speaks of times of receipt at ingest, which is later than the emission by the delay
+CONFLATED_SLACK_MS: Final = 15_000  # of receipt at the gateway, after Redis was away perhaps; the count bounds it too
+REPEATED_MS: Final = 1500  # what a crash may repeat: 1 s promised, and the delay of a busy machine
+MOST_EXAMPLES: Final = 10
+
+_GAP: Final = re.compile(r"events from (\d+) to (\d+) may be missing: (.*); channels: (.*?)(?: and (\d+) more)?")
+_CONFLATED: Final = re.compile(r"(\d+) events received from (\d+) to (\d+) \(Unix ms\) were left out: .*")
+
+
+class Gap(NamedTuple):
+    """A gap as one client was told it; Unix ms.  `more`: so many channels were not named."""
+
+    from_ms: int
+    to_ms: int
+    cause: str
+    channels: frozenset[str]
+    more: int
+
+    def covers(self, channel: str, at_ms: int) -> bool:
+        """Whether an event of the channel, sent at that time, may be missing by it."""
+        if not self.from_ms - SLACK_MS <= at_ms <= self.to_ms:
+            return False
+        return self.more > 0 or bool(self.channels & {channel, f"{channel.partition('.')[0]}.*", "*"})
+
+
+class Conflated(NamedTuple):
+    """So many events were left out; times of receipt at the gateway, Unix ms."""
+
+    events: int
+    from_ms: int
+    to_ms: int
+
+    def covers(self, channel: str, at_ms: int) -> bool:
+        """Whether an event of the channel, sent at that time, may be among those left out."""
+        is_state = channel.partition(".")[0] in STATES
+        return is_state and self.from_ms - CONFLATED_SLACK_MS <= at_ms <= self.to_ms
+
+
+class Outage(NamedTuple):
+    """From when to when (Unix ms) upstream or ingest may have lost what was sent."""
+
+    from_ms: int
+    to_ms: int
+
+
+def parse_notice(kind: str, message: str) -> Gap | Conflated | None:
+    """The notice in a status; None if it is another status.  Raises ValueError if it cannot be read."""
+    if kind == "gap":
+        if found := _GAP.fullmatch(message):
+            first, last, cause, names, more = found.groups()
+            return Gap(int(first), int(last), cause, frozenset(names.split(",")), int(more or 0))
+    elif kind == "conflated":
+        if found := _CONFLATED.fullmatch(message):
+            return Conflated(*map(int, found.groups()))
+    else:
+        return None
+    raise ValueError(f"a notice that a client cannot read: {kind}: {message}")
+
+
+class Emitted:
+    """When upstream sent each number of each channel.  Grows by 4 bytes an event; it is not part of the product."""
+
+    def __init__(self, channels: Iterable[str], began_ms: int) -> None:
+        self.began_ms = began_ms
+        self.times = {channel: array("I") for channel in channels}  # ms since `began_ms`, by number - 1
+
+    def get_last(self, channel: str) -> int:
+        """The last number of the channel; 0 before the first."""
+        return len(self.times[channel])
+
+    def get_ms(self, channel: str, number: int) -> int:
+        """When it was sent, Unix ms."""
+        return self.began_ms + self.times[channel][number - 1]
+
+    def find_covered(self, held: Iterable[str]) -> list[str]:
+        """The exact channels that these bring."""
+        names = set(held)
+        return [c for c in self.times if not names.isdisjoint((c, f"{c.partition('.')[0]}.*", "*"))]
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of one client's events; `is_clean` if each came once, in order, or was told to be missing."""
+
+    delivered: int = 0
+    told: Counter[str] = field(default_factory=Counter)  # lost and told, by cause
+    conflated: int = 0
+    conflated_told: int = 0
+    unexplained: int = 0
+    needless: int = 0  # lost and told, though nothing was broken that may lose
+    repeated: int = 0  # doubled, as a crash may do
+    oldest_repeat_ms: int = 0
+    doubled: int = 0  # doubled otherwise
+    disordered: int = 0
+    foreign: int = 0
+    malformed: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        faults = self.unexplained, self.needless, self.doubled, self.disordered, self.foreign, self.malformed
+        return not any(faults) and self.conflated <= self.conflated_told
+
+    def add(self, other: "Account") -> None:
+        """Sum up."""
+        self.told.update(other.told)
+        self.oldest_repeat_ms = max(self.oldest_repeat_ms, other.oldest_repeat_ms)
+        self.examples += other.examples[: max(0, MOST_EXAMPLES - len(self.examples))]
+        for name in ("delivered", "conflated", "conflated_told", "unexplained", "needless", "repeated", "doubled",
+                     "disordered", "foreign", "malformed"):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Stream(Checker):
+    """All that one client got, over all its connections: `feed` it, and tell it where a connection begins."""
+
+    def __init__(self, channels: Sequence[str], emitted: Emitted) -> None:
+        super().__init__(channels, on_status=self._take_status)
+        self.notices: list[Gap | Conflated] = []
+        self.on_told: Callable[[str, str], None] = lambda _kind, _message: None
+        self._emitted = emitted
+        self._covered = emitted.find_covered(channels)
+        self._floors: dict[str, int] = {}  # channel -> the number that was due when the ack came
+        self._lost: list[tuple[str, range]] = []  # of connections that ended for good
+        self._dues: dict[str, int] = {}  # what was due when this connection began
+        self._again: dict[str, int] = {}  # the last number that came again on this connection
+        self._crashed_ms: int | None = None
+        self._account = Account()
+
+    # Connections.
+
+    def begin(self, *, crashed_ms: int | None, anew: bool) -> None:
+        """A connection begins: `crashed_ms` if the one before crashed then; `anew` if it need not go on from there."""
+        if anew:
+            self._lost += self._find_missing({})
+            self.forgive(list(self._first))
+            self._first.clear()
+            self._floors.clear()
+        self._crashed_ms = crashed_ms
+        self._dues = {channel: self.get_due(channel) for channel in self._first}
+        self._again.clear()
+
+    def acked(self) -> None:
+        """All is acked: what is sent from now on is due."""
+        for channel in self._covered:
+            if channel not in self._first:
+                self._floors.setdefault(channel, self._emitted.get_last(channel) + 1)
+
+    def get_due(self, channel: str) -> int:
+        """The next number due; 0 before the first."""
+        event_type, _, symbol = channel.partition(".")
+        return self._next.get(event_type, {}).get(symbol, 0)
+
+    # What came.
+
+    def _take_status(self, kind: str, message: str) -> None:
+        try:
+            notice = parse_notice(kind, message)
+        except ValueError as error:
+            self._blame("malformed", 1, str(error))
+            return
+        if notice is not None:
+            self.notices.append(notice)
+        self.on_told(kind, message)
+
+    def _begin(self, channel: str, event: Event | Anything) -> None:
+        super()._begin(channel, event)
+        floor = self._floors.get(channel, event.q)
+        if event.q > floor:
+            self._add_hole(channel, range(floor, event.q))
+
+    def _add_hole(self, channel: str, missing: range) -> None:
+        if self._hole_count >= MAX_HOLES:
+            self._account.unexplained += len(missing)  # forgotten, so nothing can explain them
+        super()._add_hole(channel, missing)
+
+    def _judge_odd(self, event: Event | Anything) -> None:
+        channel, number = f"{event.ev}.{event.sym}", event.q
+        due = self.get_due(channel)
+        if number > due:
+            self._next[event.ev][event.sym] = number + 1
+            self._add_hole(channel, range(due, number))
+        elif due != self._dues.get(channel) or number <= self._again.get(channel, 0):
+            self._count("disordered", f"{channel} {number}: due {due}, and a higher one came on this connection")
+        else:
+            self._again[channel] = number
+            self._judge_repeat(channel, number)
+
+    def _judge_repeat(self, channel: str, number: int) -> None:
+        """It continues another connection, from before its end."""
+        if self._fill_hole(channel, number):
+            return
+        age_ms = (self._crashed_ms or 0) - self._emitted.get_ms(channel, number)
+        if self._crashed_ms is not None and age_ms <= REPEATED_MS:
+            self._account.repeated += 1
+            self._account.oldest_repeat_ms = max(self._account.oldest_repeat_ms, age_ms)
+        else:
+            crash = "no crash" if self._crashed_ms is None else f"sent {age_ms} ms before the crash"
+            self._count("doubled", f"{channel} {number}: {crash}")
+
+    def _count(self, kind: str, example: str) -> None:
+        setattr(self._account, kind, getattr(self._account, kind) + 1)
+        if len(self._account.examples) < MOST_EXAMPLES:
+            self._account.examples.append(f"{kind}: {example}")
+
+    # The verdict.
+
+    def count_tail(self) -> int:
+        """Events that were sent last and have not come."""
+        return sum(len(missing) for _, missing in self._find_tails_of(self._get_ends()))
+
+    def judge(self, outages: Sequence[Outage]) -> Account:
+        """The account; call it once, when nothing more comes."""
+        account, verdict = self._account, self.verdict
+        account.delivered = verdict.events
+        account.foreign, account.malformed = verdict.foreign + verdict.unnumbered, verdict.malformed
+        account.examples += verdict.examples[: max(0, MOST_EXAMPLES - len(account.examples))]
+        account.conflated_told = sum(n.events for n in self.notices if isinstance(n, Conflated))
+        for channel, missing in self._lost + self._find_missing(self._get_ends()):
+            for number in missing:
+                self._judge_lost(channel, number, outages)
+        return account
+
+    def _get_ends(self) -> dict[str, int]:
+        return {channel: self._emitted.get_last(channel) for channel in self._covered}
+
+    def _find_missing(self, ends: dict[str, int]) -> list[tuple[str, range]]:
+        holes = [(channel, hole) for channel, found in self._holes.items() for hole in found]
+        return holes + self._find_tails_of(ends)
+
+    def _find_tails_of(self, ends: dict[str, int]) -> list[tuple[str, range]]:
+        tails = []
+        for channel, last in ends.items():
+            due = self.get_due(channel) or self._floors.get(channel, last + 1)
+            tails.append((channel, range(due, last + 1)))
+        return [(channel, tail) for channel, tail in tails if tail]
+
+    def _judge_lost(self, channel: str, number: int, outages: Sequence[Outage]) -> None:
+        at_ms = self._emitted.get_ms(channel, number)
+        found = [notice for notice in self.notices if notice.covers(channel, at_ms)]
+        gap = next((notice for notice in found if isinstance(notice, Gap)), None)
+        if gap is not None:
+            self._account.told[gap.cause.partition(";")[0]] += 1
+            if not any(outage.from_ms <= at_ms <= outage.to_ms for outage in outages):
+                self._count("needless", f"{channel} {number}, sent {at_ms}: {gap.cause}")
+        elif found:
+            self._account.conflated += 1
+        else:
+            self._count("unexplained", f"{channel} {number}, sent {at_ms}")
