@@ -66,8 +66,17 @@ def check_redis_cli(words: list[str]) -> None:
         assert int(words[1]) == config.PRIVATE_BUS_PORT
         words = words[2:]
     names = Names("stocks")
-    known = {"SUBSCRIBE": {names.get_bus_channel("T.AAPL")}, "HGETALL": {names.refcount, names.upstream}}
+    known = {
+        "SUBSCRIBE": {names.get_bus_channel("T.AAPL")},
+        "HGETALL": {names.refcount, names.upstream},
+        "XRANGE": {names.gaps},
+    }
     assert words == [] or words[1] in known[words[0]]
+
+
+def check_curl(words: list[str]) -> None:
+    [url] = words
+    assert url == f"http://127.0.0.1:{get_default('METRICS_PORT')}/health"
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
@@ -77,6 +86,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     ".venv/bin/python": check_python,
     "python": check_python,
     "redis-cli": check_redis_cli,
+    "curl": check_curl,
 }
 
 

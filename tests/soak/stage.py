@@ -198,7 +198,7 @@ async def running_stage(plan: Plan, directory: Path) -> AsyncIterator[Stage]:
                 "ENABLE_METRICS": "false",
                 "MESSAGE_BUFFER_SIZE": str(plan.buffer_events),
             }
-            proxy = Proxy(directory, fake, RedisState(url, client), settings, _get_constants(plan))
+            proxy = Proxy(directory, fake, RedisState(url, client, server), settings, _get_constants(plan))
             try:
                 yield await _start(plan, proxy, server)
                 await _end(proxy)
