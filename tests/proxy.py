@@ -65,9 +65,9 @@ class Proxy:
         return process
 
     async def start_gateway(self, **environ: str) -> Gateway:
-        """One more gateway, on a port of its own; it may not listen yet."""
-        port = find_free_port()
-        environ = self.environ | {"PROXY_STOCKS_PORT": str(port)} | environ
+        """One more gateway, on a port of its own unless told another; it may not listen yet."""
+        environ = self.environ | {"PROXY_STOCKS_PORT": str(find_free_port())} | environ
+        port = int(environ["PROXY_STOCKS_PORT"])
         command = python("gateway", constants=self._get_constants("gateway"))
         process = await Process.start(command, self.directory, environ, name="gateway")
         self.processes.append(process)

@@ -94,13 +94,13 @@ class Soak:
         stage = self._stage
         stage.flow.stop()
         stage.bars.stop()
-        self.seconds = time.monotonic() - self._began
         await until(self._has_all, "everybody has the last events", within_s=_REST_WITHIN_S)
 
     def _has_all(self) -> bool:
         return not any(person.stream.count_tail() for person in self._stage.people)
 
     async def _end(self, tasks: "Sequence[asyncio.Task[None]]") -> None:
+        self.seconds = time.monotonic() - self._began
         for flow in (self._stage.flow, self._stage.bars):
             flow.stop()
         for person in self._stage.people:
