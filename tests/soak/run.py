@@ -101,6 +101,7 @@ class Soak:
 
     async def _end(self, tasks: "Sequence[asyncio.Task[None]]") -> None:
         self.seconds = time.monotonic() - self._began
+        self.seconds = self.seconds or time.monotonic() - self._began
         for flow in (self._stage.flow, self._stage.bars):
             flow.stop()
         for person in self._stage.people:
