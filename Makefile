@@ -8,7 +8,7 @@ VENV := .venv
 RUNNABLE := $(VENV)/.runnable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: run test lint bench soak soak-demand clean
+.PHONY: run test lint bench soak soak-memory soak-slow soak-demand clean
 
 # honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
 run: $(RUNNABLE)
@@ -27,6 +27,12 @@ soak-demand: $(TESTABLE)
 
 soak: $(TESTABLE)
 	$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)
+
+soak-memory: $(TESTABLE)
+	$(VENV)/bin/python -m tests.soak --minutes 30 --kill-nothing
+
+soak-slow: $(TESTABLE)
+	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_slow_clients.py
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench
