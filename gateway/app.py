@@ -8,7 +8,6 @@ import socket
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.held import Held
 from gateway.hub import Hub
@@ -19,6 +18,7 @@ from gateway.resume import Resumption
 from gateway.returning import Returning
 from gateway.server import Door, Keys, Limits
 from shared.config import Config
+from shared.control import open_control
 from shared.demand import Demand
 from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
@@ -34,7 +34,7 @@ class Gateway:
         self._config = config
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         names = Names(config.feed)
-        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._redis = open_control(config.redis_url)
         self._hub = Hub(names)
         self._keys = Keys(config.client_keys)
         self._held = Held(self._redis, names, self._on_change)

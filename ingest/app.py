@@ -4,13 +4,13 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.ops import Ops
 from ingest.slot import Slot
 from ingest.tenure import Tenure
 from shared.config import Config
+from shared.control import open_control
 from shared.lifecycle import Tasks, watch_signals
 from shared.names import Names
 from shared.reload import watch_hangup
@@ -25,7 +25,7 @@ class Ingest:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._names = Names(config.feed)
-        self._redis = Redis.from_url(config.redis_url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._redis = open_control(config.redis_url)
         self._slot = Slot(self._redis, self._names)
         self._tenure: Tenure | None = None
         self._ops = Ops(self._redis, self._names, self._get_status)
