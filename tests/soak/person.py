@@ -27,6 +27,7 @@ class Connection(Client):
     def __init__(self, url: str, channels: Sequence[str], stream: Stream) -> None:
         super().__init__(url, CLIENT_KEY, channels, latency_ms=Counter())
         self.checker = stream
+        self._is_mute = False
         stream.on_told = self._on_status
 
     async def connect_by(self, own: socket.socket) -> None:
@@ -38,6 +39,15 @@ class Connection(Client):
         except OSError:
             own.close()
             raise
+
+    def say_no_more(self) -> None:
+        """Half-close: pings go unanswered from now on, and what comes is still read."""
+        self.transport.write_eof()
+        self._is_mute = True
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        if not self._is_mute:
+            super()._send(opcode, payload)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -147,7 +157,7 @@ class Person:
         """No close frame: say no more, and read what is still on its way."""
         if self.connection is not None:
             self._deed = CUT
-            self.connection.transport.write_eof()
+            self.connection.say_no_more()
 
     def crash(self) -> None:
         """Gone at once, with what was not read."""
