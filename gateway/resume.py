@@ -23,14 +23,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.receipt import Lane, Receipt
+from shared.backoff import Backoff
 from shared.batch import NOTHING, Mark
 from shared.channels import expand, is_covered
+from shared.demand import read_script
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
 SAVE_S: Final = 0.5
 HAND_OVER_S: Final = 1.0
 _LOOK_S: Final = 0.02
+_END_WITHIN_S: Final = 10.0  # for the last word on a connection; later the record may be up to SAVE_S behind
 _KEPT_S: Final = 86_400  # a name that does not come back for a day is forgotten, and then begins anew
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -43,8 +46,7 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    gateway: str  # that serves the client, or last did
-    connection: int  # its number there
+    owner: str  # the gateway that serves the client, or last did, and the number of the connection there
     is_open: bool
     parts: list[_Part]
 
@@ -69,9 +71,9 @@ def find_name(query: str, feed: str) -> str | None:
 class Resumer:
     """One connection of a name: what the client missed before, and what it has got since."""
 
-    def __init__(self, name: str, number: int, missed: list[Lane], receipt: Receipt) -> None:
+    def __init__(self, name: str, owner: str, missed: list[Lane], receipt: Receipt) -> None:
         self.name = name
-        self.number = number
+        self.owner = owner
         self.missed = missed
         self.receipt = receipt
         self.taken_over = asyncio.Event()
@@ -110,26 +112,34 @@ class Resumption:
         self._gateway_id = gateway_id
         self._numbers = 0
         self.open: dict[str, Resumer] = {}
-        self._written: dict[str, bytes] = {}
+        self._written: dict[str, list[_Part]] = {}
+        self._record = redis.register_script(read_script("record"))
 
     async def claim(self, name: str, receipt: Receipt) -> Resumer:
-        """Take the name over; a Redis that does not answer means that the client begins anew."""
+        """Take the name over; waits for a Redis that does not answer, since what the client missed stands there."""
         self._numbers += 1
-        number = self._numbers
-        missed: list[Lane] = []
-        try:
-            record = await self._hand_over(name, number)
-            parts = record.parts if record is not None else []
-            missed = [Lane(_make_mark(part), part.channels) for part in parts]
-        except (RedisError, OSError) as exc:
-            _log.warning("resume %s: its record cannot be read (%s), it begins anew", name, exc)
-        resumer = self.open[name] = Resumer(name, number, missed, receipt)
-        return resumer
+        owner = f"{self._gateway_id}/{self._numbers}"
+        backoff = Backoff(0.05, 1.0)
+        said = False
+        while True:
+            try:
+                record = await self._hand_over(name, owner)
+                missed = [Lane(_make_mark(part), part.channels) for part in record.parts] if record is not None else []
+                resumer = Resumer(name, owner, missed, receipt)
+                await self._write({name: resumer}, is_open=True, takes_over=True)
+            except (RedisError, OSError) as exc:
+                if not said:
+                    _log.warning("resume %s: its record cannot be read (%s), it waits", name, exc)
+                said = True
+                await asyncio.sleep(backoff.next_s())
+                continue
+            self.open[name] = resumer
+            return resumer
 
-    async def _hand_over(self, name: str, number: int) -> _Record | None:
+    async def _hand_over(self, name: str, owner: str) -> _Record | None:
         """The last record of the name, once its connection has ended or HAND_OVER_S have passed."""
         deadline = time.monotonic() + HAND_OVER_S
-        claim = _encode([name, self._gateway_id, number])
+        claim = _encode([name, owner])
         record = await self._read(name)
         if record is not None and record.is_open:
             await self._redis.publish(self._names.resume, claim)
@@ -149,46 +159,57 @@ class Resumption:
     def on_claim(self, text: bytes) -> None:
         """Some gateway, perhaps this one, has a new connection with a name."""
         try:
-            name, gateway_id, number = msgspec.json.decode(text, type=tuple[str, str, int])
+            name, owner = msgspec.json.decode(text, type=tuple[str, str])
         except msgspec.DecodeError:
             _log.error("bus: a claim of an unknown shape")
             return
         resumer = self.open.get(name)
-        if resumer is not None and (gateway_id, number) != (self._gateway_id, resumer.number):
+        if resumer is not None and owner != resumer.owner:
             resumer.taken_over.set()
 
     async def end(self, resumer: Resumer) -> None:
         """The connection is over; `resumer.confirmed` is its last word."""
-        if self.open.get(resumer.name) is not resumer:
-            return  # a newer connection, here, has taken over without waiting for us
-        del self.open[resumer.name]
-        self._written.pop(resumer.name, None)
-        try:
-            await self._write({resumer.name: self._encode(resumer, is_open=False)})
-        except (RedisError, OSError) as exc:
-            _log.warning("resume %s: not recorded (%s); it may get up to %g s again", resumer.name, exc, SAVE_S)
+        if self.open.get(resumer.name) is resumer:
+            del self.open[resumer.name]
+            self._written.pop(resumer.name, None)
+        backoff = Backoff(0.05, 1.0)
+        deadline = time.monotonic() + _END_WITHIN_S
+        while True:
+            try:
+                await self._write({resumer.name: resumer}, is_open=False)
+                return
+            except (RedisError, OSError) as exc:
+                if time.monotonic() > deadline:
+                    _log.warning("resume %s: not recorded (%s); it may get some again", resumer.name, exc)
+                    return
+                await asyncio.sleep(backoff.next_s())
 
     async def run(self) -> None:
         """Keep the records of the open connections for as long as the process runs."""
         while True:
             await asyncio.sleep(SAVE_S)
-            changed = {name: self._encode(resumer, is_open=True) for name, resumer in self.open.items()}
-            changed = {name: text for name, text in changed.items() if self._written.get(name) != text}
+            changed = {n: resumer for n, resumer in self.open.items() if self._written.get(n) != resumer.confirmed}
             try:
-                await self._write(changed)
-                self._written.update((name, text) for name, text in changed.items() if name in self.open)
+                await self._write(changed, is_open=True)
             except (RedisError, OSError):
                 _log.debug("resume: records are not written, Redis does not answer")
 
-    def _encode(self, resumer: Resumer, *, is_open: bool) -> bytes:
-        return _encode(_Record(self._gateway_id, resumer.number, is_open, resumer.confirmed))
-
-    async def _write(self, texts: dict[str, bytes]) -> None:
-        if texts:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for name, text in texts.items():
-                    pipe.set(self._names.get_resume(name), text, ex=_KEPT_S)
-                await pipe.execute()
+    async def _write(self, resumers: dict[str, Resumer], *, is_open: bool, takes_over: bool = False) -> None:
+        """Write records; whoever has lost its name meanwhile is told."""
+        if not resumers:
+            return
+        confirmed = {name: resumer.confirmed for name, resumer in resumers.items()}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name, resumer in resumers.items():
+                text = _encode(_Record(resumer.owner, is_open, confirmed[name]))
+                args: list[str | int | bytes] = [resumer.owner, int(takes_over), text, _KEPT_S]
+                await self._record(keys=[self._names.get_resume(name)], args=args, client=pipe)
+            replies: Any = await pipe.execute()
+        for (name, resumer), is_ours in zip(resumers.items(), replies, strict=True):
+            if not is_ours:
+                resumer.taken_over.set()
+            elif self.open.get(name) is resumer:
+                self._written[name] = confirmed[name]
 
 
 def _make_mark(part: _Part) -> Mark:

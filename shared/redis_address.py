@@ -22,6 +22,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
@@ -88,7 +89,9 @@ def make_redis(url: str, on_moved: Callable[[], None] = lambda: None) -> "Redis"
     """
     options = parse_redis_url(url)
     if "sentinels" not in options:
-        return Redis.from_url(url, **_TIMEOUTS)
+        # After a restart of Redis each connection of the pool is dead, and the first word on it fails although Redis is
+        # there again: it is said once more, on a new one.
+        return Redis.from_url(url, retry=Retry(NoBackoff(), 1, (RedisConnectionError,)), **_TIMEOUTS)
     return Redis.from_pool(_FollowingPool(options, on_moved))
 
 

@@ -10,13 +10,13 @@ connections; each number that did not come is judged at the end:
 
 A gap that is told is still a fault where nothing upstream of the log was broken (`needless`): only a time at which
 upstream or ingest was down (an `Outage`) may lose anything.  What came twice is a fault unless the connection before
-had ended in a crash, and it was sent at most REPEATED_MS before that end.  Within one connection no number may come
+had ended in a crash, and it first came at most REPEATED_MS before that end.  Within one connection no number may come
 after a higher one of its channel.
 """
 
 import re
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -26,8 +26,10 @@ from tests.checker import MAX_HOLES, Anything, Checker, Event
 
 SLACK_MS: Final = 1000  # a notice speaks of times of receipt at ingest, which is later than the emission by the delay
 CONFLATED_SLACK_MS: Final = 15_000  # of receipt at the gateway, after Redis was away perhaps; the count bounds it too
-REPEATED_MS: Final = 1500  # what a crash may repeat: 1 s promised, and the delay of a busy machine
-MOST_EXAMPLES: Final = 10
+REPEATED_MS: Final = 1000  # what came in the last moments before a crash may come again
+NOTE_S: Final = 0.25  # how often it is noted what has come: so exactly is "when" known
+EXAMPLES: Final = 2  # of each kind of fault and client
+_NOTED_MS: Final = 30_000  # a client may come back that long after its crash
 
 _GAP: Final = re.compile(r"events from (\d+) to (\d+) may be missing: (.*); channels: (.*?)(?: and (\d+) more)?")
 _CONFLATED: Final = re.compile(r"(\d+) events received from (\d+) to (\d+) \(Unix ms\) were left out: .*")
@@ -115,7 +117,6 @@ class Account:
     unexplained: int = 0
     needless: int = 0  # lost and told, though nothing was broken that may lose
     repeated: int = 0  # doubled, as a crash may do
-    oldest_repeat_ms: int = 0
     doubled: int = 0  # doubled otherwise
     disordered: int = 0
     foreign: int = 0
@@ -130,8 +131,7 @@ class Account:
     def add(self, other: "Account") -> None:
         """Sum up."""
         self.told.update(other.told)
-        self.oldest_repeat_ms = max(self.oldest_repeat_ms, other.oldest_repeat_ms)
-        self.examples += other.examples[: max(0, MOST_EXAMPLES - len(self.examples))]
+        self.examples += other.examples
         for name in ("delivered", "conflated", "conflated_told", "unexplained", "needless", "repeated", "doubled",
                      "disordered", "foreign", "malformed"):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -150,7 +150,8 @@ class Stream(Checker):
         self._lost: list[tuple[str, range]] = []  # of connections that ended for good
         self._dues: dict[str, int] = {}  # what was due when this connection began
         self._again: dict[str, int] = {}  # the last number that came again on this connection
-        self._crashed_ms: int | None = None
+        self._notes: deque[tuple[int, dict[str, int]]] = deque()  # when (Unix ms), and what was due then
+        self._repeats_from: dict[str, int] | None = None  # what may come again, if anything
         self._account = Account()
 
     # Connections.
@@ -162,7 +163,7 @@ class Stream(Checker):
             self.forgive(list(self._first))
             self._first.clear()
             self._floors.clear()
-        self._crashed_ms = crashed_ms
+        self._repeats_from = None if crashed_ms is None else self._find_due(crashed_ms - REPEATED_MS)
         self._dues = {channel: self.get_due(channel) for channel in self._first}
         self._again.clear()
 
@@ -171,6 +172,16 @@ class Stream(Checker):
         for channel in self._covered:
             if channel not in self._first:
                 self._floors.setdefault(channel, self._emitted.get_last(channel) + 1)
+
+    def note(self, now_ms: int) -> None:
+        """Note what has come by now; to be called every NOTE_S."""
+        self._notes.append((now_ms, {channel: self.get_due(channel) for channel in self._first}))
+        while len(self._notes) > 1 and self._notes[1][0] < now_ms - _NOTED_MS:
+            self._notes.popleft()
+
+    def _find_due(self, at_ms: int) -> dict[str, int]:
+        """What was due then, or a little earlier."""
+        return next((dues for noted_ms, dues in reversed(self._notes) if noted_ms <= at_ms), {})
 
     def get_due(self, channel: str) -> int:
         """The next number due; 0 before the first."""
@@ -216,17 +227,17 @@ class Stream(Checker):
         """It continues another connection, from before its end."""
         if self._fill_hole(channel, number):
             return
-        age_ms = (self._crashed_ms or 0) - self._emitted.get_ms(channel, number)
-        if self._crashed_ms is not None and age_ms <= REPEATED_MS:
-            self._account.repeated += 1
-            self._account.oldest_repeat_ms = max(self._account.oldest_repeat_ms, age_ms)
+        if self._repeats_from is None:
+            self._count("doubled", f"{channel} {number}: without a crash")
+        elif number < self._repeats_from.get(channel, 0):
+            from_ = self._repeats_from[channel]
+            self._count("doubled", f"{channel} {number}: came long before the crash, which may repeat {from_} and on")
         else:
-            crash = "no crash" if self._crashed_ms is None else f"sent {age_ms} ms before the crash"
-            self._count("doubled", f"{channel} {number}: {crash}")
+            self._account.repeated += 1
 
     def _count(self, kind: str, example: str) -> None:
         setattr(self._account, kind, getattr(self._account, kind) + 1)
-        if len(self._account.examples) < MOST_EXAMPLES:
+        if getattr(self._account, kind) <= EXAMPLES:
             self._account.examples.append(f"{kind}: {example}")
 
     # The verdict.
@@ -240,7 +251,7 @@ class Stream(Checker):
         account, verdict = self._account, self.verdict
         account.delivered = verdict.events
         account.foreign, account.malformed = verdict.foreign + verdict.unnumbered, verdict.malformed
-        account.examples += verdict.examples[: max(0, MOST_EXAMPLES - len(account.examples))]
+        account.examples += verdict.examples
         account.conflated_told = sum(n.events for n in self.notices if isinstance(n, Conflated))
         for channel, missing in self._lost + self._find_missing(self._get_ends()):
             for number in missing:

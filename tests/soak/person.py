@@ -5,7 +5,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, Final, cast
 
 from tests.bench.client import Client
@@ -27,6 +27,7 @@ class Connection(Client):
     def __init__(self, url: str, channels: Sequence[str], stream: Stream) -> None:
         super().__init__(url, CLIENT_KEY, channels, latency_ms=Counter())
         self.checker = stream
+        self._is_mute = False
         stream.on_told = self._on_status
 
     async def connect_by(self, own: socket.socket) -> None:
@@ -38,6 +39,15 @@ class Connection(Client):
         except OSError:
             own.close()
             raise
+
+    def say_no_more(self) -> None:
+        """Half-close: pings go unanswered from now on, and what comes is still read."""
+        self.transport.write_eof()
+        self._is_mute = True
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        if not self._is_mute:
+            super()._send(opcode, payload)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -79,11 +89,11 @@ class Person:
         connection = self.connection
         return connection is not None and not connection.closed.done() and _is_good(connection.acked)
 
-    def is_beyond(self, last: dict[str, int]) -> bool:
+    def is_beyond(self, last: dict[str, int], enough: Callable[[Iterable[bool]], bool] = any) -> bool:
         """Whether something that was sent after these numbers came on each channel held (of a wildcard: on any)."""
         for channel in self.channels:
             names = self._emitted.find_covered([channel]) if channel.endswith("*") else [channel]
-            if not any(self.stream.get_due(name) > last[name] + 1 for name in names):
+            if not enough(self.stream.get_due(name) > last[name] + 1 for name in names):
                 return False
         return True
 
@@ -147,7 +157,7 @@ class Person:
         """No close frame: say no more, and read what is still on its way."""
         if self.connection is not None:
             self._deed = CUT
-            self.connection.transport.write_eof()
+            self.connection.say_no_more()
 
     def crash(self) -> None:
         """Gone at once, with what was not read."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.processes import until
 from tests.soak.faults import Fault, Injury
-from tests.soak.ledger import Account, Outage
+from tests.soak.ledger import NOTE_S, Account, Outage
 from tests.soak.memory import Memory
 from tests.soak.person import EXPECTED
 from tests.soak.report import Times, render_account, render_memory, render_times
@@ -19,6 +19,7 @@ _CONNECTED_WITHIN_S: Final = 30.0
 _GIVE_UP_S: Final = 30.0  # beyond the bound: then the soak ends, for nothing can be told apart any more
 _REST_WITHIN_S: Final = 20.0
 _POLL_S: Final = 0.02
+_EXAMPLES: Final = 60
 _BEFORE_MS: Final = 1500  # what upstream sent before a fault may be under way to ingest when it strikes
 
 
@@ -47,6 +48,7 @@ class Soak:
         stage.flow.start()
         stage.bars.start()
         tasks = [asyncio.create_task(person.live(), name="person") for person in stage.people]
+        tasks.append(asyncio.create_task(self._note(), name="notes"))
         tasks.append(asyncio.create_task(self.memory.run(), name="memory"))
         try:
             await self._until_well(Injury(time.monotonic(), stage.get_last()), _CONNECTED_WITHIN_S)
@@ -89,9 +91,18 @@ class Soak:
             await asyncio.sleep(_POLL_S)
         return time.monotonic() - injury.since
 
+    async def _note(self) -> None:
+        while True:
+            now_ms = time.time_ns() // 1_000_000
+            for person in self._stage.people:
+                person.stream.note(now_ms)
+            await asyncio.sleep(NOTE_S)
+
     async def _settle(self) -> None:
-        """Stop the flow, and let everybody get the rest."""
+        """Stop the flow once everybody got something of each channel after the last gap; then all must come."""
         stage = self._stage
+        last = stage.get_last()
+        await until(lambda: all(p.is_beyond(last, all) for p in stage.people), "all flows", within_s=_REST_WITHIN_S)
         stage.flow.stop()
         stage.bars.stop()
         await until(self._has_all, "everybody has the last events", within_s=_REST_WITHIN_S)
@@ -106,12 +117,13 @@ class Soak:
             flow.stop()
         for person in self._stage.people:
             person.leave()
-        tasks[-1].cancel()
+        for task in tasks[-2:]:
+            task.cancel()
         _, pending = await asyncio.wait(tasks, timeout=5.0)
         for task in pending:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for task in tasks[:-1]:
+        for task in tasks:
             if not task.cancelled() and task.exception() is not None:
                 self.failures.append(f"a client of ours failed: {task.exception()!r}")
 
@@ -137,7 +149,7 @@ class Soak:
         parts.append(f"{self.seconds:.0f} s: {rates}; {late:,} not sent because the fake was too busy")
         parts += [render_memory(growth)] if growth else []
         parts.append("connections ended: " + ", ".join(f"{cause} {count}" for cause, count in self.ends.most_common()))
-        parts += [*self.account.examples, *self.failures]
+        parts.append("\n".join([*self.account.examples[:_EXAMPLES], *self.failures]))
         return "\n\n".join(parts)
 
 
