@@ -17,6 +17,8 @@ from shared.protocol import CLOSE_POLICY, Status, encode_statuses, slow_consumer
 
 _log = logging.getLogger(__name__)
 CLOSE_WITHIN_S: Final = 2.0
+_ACKED_WITHIN_S: Final = 0.25  # Linux acknowledges within 0.04 to 0.2 s; beyond it the client gets the rest again
+_LOOK_S: Final = 0.01
 _UNREAD_BYTES: Final = 4 * 1024 * 1024  # pongs and acks to a client that reads nothing; beyond it the socket is cut
 _numbers = itertools.count(1)
 
@@ -25,6 +27,7 @@ class ClientConnection(ServerConnection):
     """websockets' connection, whose flow control and end drive our outbox."""
 
     outbox: Outbox | None = None
+    _acks_until = 0.0  # loop time
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -47,9 +50,23 @@ class ClientConnection(ServerConnection):
         if self.outbox is not None and self.protocol.state is not WsState.OPEN:
             self.outbox.close()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio knows both, websockets returns None
+        """The client says no more, but may still read: what it got is known once its machine has acknowledged it."""
+        if self.outbox is not None:
+            self.outbox.close()
+        self._acks_until = self.loop.time() + _ACKED_WITHIN_S
+        self._end_once_acked()
+        return True  # the transport stays open until then
+
+    def _end_once_acked(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.outbox is not None and self.outbox.is_under_way() and self.loop.time() < self._acks_until:
+            self.loop.call_later(_LOOK_S, self._end_once_acked)
+            return
         self._end(None)
         super().eof_received()
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc)

@@ -51,7 +51,11 @@ class CountedTransport:
         if has_said_goodbye:
             self.arrived = self.written
         elif exc is None:
-            self.arrived = self.written - self._transport.get_write_buffer_size() - self._get_unacknowledged()
+            self.arrived = self.written - self.count_under_way()
+
+    def count_under_way(self) -> int:
+        """Bytes that are written and not known to have arrived."""
+        return self._transport.get_write_buffer_size() + self._get_unacknowledged()
 
     def _get_unacknowledged(self) -> int:
         """Bytes that the kernel has not been told to have arrived (SIOCOUTQ; where there is no such thing: 0)."""
@@ -140,6 +144,10 @@ class CountedOutbox(Outbox):
         super().close()
         self._marks.clear()
         self._is_writable.set()
+
+    def is_under_way(self) -> bool:
+        """Whether something written has not arrived yet."""
+        return self._counted.count_under_way() > 0
 
     def end(self, exc: Exception | None, *, has_said_goodbye: bool) -> None:
         """The connection has ended: bring the receipt up to what arrived, if that is known."""

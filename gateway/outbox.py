@@ -107,6 +107,10 @@ class Outbox:
         self._conflation.clear()
         self._conflated_since_ms = None
 
+    def is_under_way(self) -> bool:
+        """Whether it matters that something written has not arrived yet."""
+        return False
+
     def end(self, exc: Exception | None, *, has_said_goodbye: bool) -> None:
         """The connection has ended: the client's doing (EOF), ours, or with an error; with a close frame or without."""
         self.close()
