@@ -54,9 +54,13 @@ class Gateway:
             Limits(config.max_clients, config.message_buffer_events),
         )
         self._bus_connected = asyncio.Event()
-        self._listener.on_connected = self._bus_connected.set
+        self._listener.on_connected = self._on_bus_connected
         self._listener.on_moved = self._on_change
         self._interest.on_ready = self._on_change
+
+    def _on_bus_connected(self) -> None:
+        self._bus_connected.set()
+        self._resumption.forget()
 
     def _on_change(self) -> None:
         self._door.on_change()
@@ -94,7 +98,7 @@ class Gateway:
         """Run until TERM or INT."""
         config = self._config
         stop = watch_signals()
-        watch_hangup("gateway", lambda settings: self._keys.replace(settings.client_keys))
+        watch_hangup("gateway", config, lambda settings: self._keys.replace(settings.client_keys))
         async with Tasks() as tasks:
             listener = self._listener
             tasks.start("listener", listener.run())

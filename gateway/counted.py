@@ -70,7 +70,7 @@ class CountedTransport:
 class CountedOutbox(Outbox):
     """Notes in a receipt, with each frame that is written, up to which mark the client has everything by then."""
 
-    __slots__ = ("_counted", "_get_mark", "_is_writable", "_marks", "is_settled", "receipt")
+    __slots__ = ("_counted", "_folded", "_get_mark", "_is_writable", "_marks", "is_settled", "receipt")
 
     def __init__(
         self, transport: CountedTransport, limit_events: int, receipt: Receipt, get_mark: Callable[[], Mark]
@@ -79,6 +79,7 @@ class CountedOutbox(Outbox):
         self._counted = transport
         self._get_mark = get_mark
         self._marks: deque[Mark] = deque()  # of the frames that wait as they are; bounded as they are
+        self._folded: Mark | None = None  # of the newest frame that was taken apart
         self._is_writable = asyncio.Event()
         self._is_writable.set()
         self.receipt = receipt
@@ -132,11 +133,13 @@ class CountedOutbox(Outbox):
         super()._write_next()
         if is_whole:
             self.receipt.wrote(self._counted.written, self._marks.popleft())
+        elif self._conflation.is_empty and self._folded is not None:
+            self.receipt.wrote(self._counted.written, self._folded)
 
     def _conflate(self, now_ms: int) -> None:
         super()._conflate(now_ms)
         while len(self._marks) > len(self._frames):
-            self._marks.popleft()  # what is conflated has arrived when all that waits has
+            self._folded = self._marks.popleft()  # it is written when all that is conflated has been
 
     def close(self) -> None:
         """Take no more, and forget what is queued."""

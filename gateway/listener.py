@@ -83,7 +83,7 @@ class Listener:
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._loop = asyncio.get_running_loop()
         self.hub = hub
-        self.special = {name.encode(): handler for name, handler in notices.items()}
+        self.special = {name.encode(): self._after_flush(handler) for name, handler in notices.items()}
         self.special[names.mark.encode()] = self._on_mark
         self._log = log
         self._always = [names.notices.encode(), *self.special]  # the mark last: when it comes, all is subscribed
@@ -119,6 +119,15 @@ class Listener:
             self.catchup.on_mark(mark)
         else:
             self._seal(mark)
+
+    def _after_flush(self, handler: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """What a notice makes us send must not overtake events that were sealed before it."""
+
+        def handle(payload: bytes) -> None:
+            self.flush()
+            handler(payload)
+
+        return handle
 
     def _seal(self, mark: Mark) -> None:
         self._sealed.append(mark)

@@ -1,5 +1,6 @@
 """The log in Redis, read on from a position: the last batch that somebody has got."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 from shared.batch import NOTHING, Mark, parse_mark
 from shared.names import Names
 
+_log = logging.getLogger(__name__)
 READ_ENTRIES: Final = 50  # ~0.6 MB at 50,000 events/s
 
 
@@ -17,7 +19,7 @@ def parse_newest(reply: list[Any]) -> Mark:
     if not reply:
         return NOTHING
     _, fields = reply[0]
-    return parse_mark(fields[fields.index(b"mark") + 1])
+    return _find_mark(dict(zip(fields[::2], fields[1::2], strict=True))) or NOTHING
 
 
 class Entry(NamedTuple):
@@ -63,13 +65,24 @@ class Log:
         is_logged = position.sequence == 0  # nothing of that epoch came before it
         before, is_known = position, is_logged
         for _, fields in found:
-            mark = parse_mark(fields[b"mark"])
+            mark = _find_mark(fields)
+            if mark is None:
+                continue
             if mark[:2] == position[:2]:
                 is_logged = True
             else:
                 entries.append(Entry(mark, fields[b"batch"], _follows(before, mark, is_known)))
             before, is_known = mark, True
         return Reading(entries[:READ_ENTRIES], is_logged)
+
+
+def _find_mark(fields: dict[bytes, bytes]) -> Mark | None:
+    """The mark of an entry; None if it is not of ingest's making."""
+    try:
+        return parse_mark(fields[b"mark"]) if b"batch" in fields else None
+    except (KeyError, ValueError):
+        _log.error("log: an entry of an unknown shape")
+        return None
 
 
 def _follows(before: Mark, mark: Mark, is_logged: bool) -> bool:

@@ -1,7 +1,7 @@
 """Gives one client, from the log, what it missed on some channels, until the hub can let it in between two batches."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from gateway.counted import CountedOutbox
@@ -21,7 +21,10 @@ _CAUSE: Final = "this client was away for longer than the log reaches"
 
 
 class Replay:
-    """One lane of one client, from its position to the live stream; `until_mark` waits for the next mark."""
+    """One lane of one client, from its position to the live stream; `until_mark` waits for the next mark.
+
+    `late` is what waits to be let in with it; `skipped` are exact channels that the client has already.
+    """
 
     def __init__(
         self,
@@ -31,20 +34,29 @@ class Replay:
         outbox: CountedOutbox,
         lane: Lane,
         until_mark: Callable[[], Awaitable[None]],
+        late: Iterable[str],
+        skipped: Iterable[str],
     ) -> None:
         self._log = log
         self._hub = hub
         self._names = names
         self._outbox = outbox
         self._until_mark = until_mark
-        self._channels = frozenset(lane.channels)
+        self._channels = frozenset(late)
+        self._missed = frozenset(lane.channels)
+        self._skipped = {names.get_bus_channel(channel).encode() for channel in skipped}
         self._position = lane.position
-        self._lane = outbox.receipt.open_lane(lane.position, lane.channels)
-        self._cover = find_cover(names.feed, lane.channels)
-        self._exact = {names.get_bus_channel(c).encode() for c in self._cover if not is_wildcard(c)}
-        self._whole = {get_event_type(channel) for channel in self._cover if is_wildcard(channel)}
+        self._lane = outbox.receipt.open_lane(lane.position, late)
+        self._choose()
         self._parts: list[bytes] = []
         self._size = 0
+
+    def _choose(self) -> None:
+        """Look at what the client still holds of it."""
+        still = self._missed & self._hub.find_late(self._outbox)
+        self._cover = find_cover(self._names.feed, still)
+        self._exact = {self._names.get_bus_channel(c).encode() for c in self._cover if not is_wildcard(c)}
+        self._whole = {get_event_type(channel) for channel in self._cover if is_wildcard(channel)}
 
     async def run(self) -> None:
         """Return when the client is live on these channels, or holds them no more; raises redis.RedisError."""
@@ -66,6 +78,7 @@ class Replay:
     async def _read(self) -> bool:
         """Send what the log holds beyond the position; whether there may be more."""
         live = self._hub.last_mark
+        self._choose()
         entries, is_logged = await self._log.read(self._position)
         for entry in entries:
             if not entry.is_next:
@@ -87,11 +100,14 @@ class Replay:
         self._collect_status(Addressed(make_gap(first_ms, last_ms, _CAUSE, sorted(self._channels))))
 
     def _collect(self, entry: Entry) -> None:
-        whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole & entry.mark.alls}
-        rest = self._whole - entry.mark.alls  # nobody held these whole then, so they are there one by one only
+        # One by one, if nobody held them whole then, or the client has some of them from elsewhere.
+        rest = self._whole if self._skipped else self._whole - entry.mark.alls
+        whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole - rest}
         for channel, payload in entry.read_messages():
             if channel == self._names.notices.encode():
                 self._collect_status(Addressed(decode_notice(payload)))
+            elif channel in self._skipped:
+                continue
             elif channel in self._exact or channel in whole or (rest and self._names.find_type(channel) in rest):
                 self._parts.append(payload[1:-1])
                 self._size += len(payload)

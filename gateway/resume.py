@@ -15,7 +15,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 SAVE_S: Final = 0.5
 HAND_OVER_S: Final = 1.0
 _LOOK_S: Final = 0.02
-_END_WITHIN_S: Final = 10.0  # for the last word on a connection; later the record may be up to SAVE_S behind
+_MOST_CHANNELS: Final = 50_000  # of one record, as of one client; what was held longest ago is forgotten first
+_REWRITE_S: Final = 3600.0  # so that the record of a client that stays never expires
+_END_WITHIN_S: Final = 4.0  # for the last word on a connection; later the record may be up to SAVE_S behind
 _KEPT_S: Final = 86_400  # a name that does not come back for a day is forgotten, and then begins anew
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -115,17 +117,21 @@ class Resumption:
         self._written: dict[str, list[_Part]] = {}
         self._record = redis.register_script(read_script("record"))
 
-    async def claim(self, name: str, receipt: Receipt) -> Resumer:
-        """Take the name over; waits for a Redis that does not answer, since what the client missed stands there."""
+    async def claim(self, name: str, receipt: Receipt, is_over: Callable[[], bool]) -> Resumer | None:
+        """Take the name over; waits for a Redis that does not answer, since what the client missed stands there.
+
+        None if the connection is over before that.
+        """
         self._numbers += 1
         owner = f"{self._gateway_id}/{self._numbers}"
         backoff = Backoff(0.05, 1.0)
         said = False
-        while True:
+        while not is_over():
             try:
                 record = await self._hand_over(name, owner)
-                missed = [Lane(_make_mark(part), part.channels) for part in record.parts] if record is not None else []
-                resumer = Resumer(name, owner, missed, receipt)
+                if is_over():
+                    return None  # a live connection may have the name
+                resumer = Resumer(name, owner, _find_missed(record), receipt)
                 await self._write({name: resumer}, is_open=True, takes_over=True)
             except (RedisError, OSError) as exc:
                 if not said:
@@ -135,6 +141,11 @@ class Resumption:
                 continue
             self.open[name] = resumer
             return resumer
+        return None
+
+    def forget(self) -> None:
+        """Redis may have lost the records: all of them are written again."""
+        self._written.clear()
 
     async def _hand_over(self, name: str, owner: str) -> _Record | None:
         """The last record of the name, once its connection has ended or HAND_OVER_S have passed."""
@@ -186,8 +197,12 @@ class Resumption:
 
     async def run(self) -> None:
         """Keep the records of the open connections for as long as the process runs."""
+        rewrite_at = time.monotonic() + _REWRITE_S
         while True:
             await asyncio.sleep(SAVE_S)
+            if time.monotonic() > rewrite_at:
+                rewrite_at += _REWRITE_S
+                self.forget()
             changed = {n: resumer for n, resumer in self.open.items() if self._written.get(n) != resumer.confirmed}
             try:
                 await self._write(changed, is_open=True)
@@ -210,6 +225,18 @@ class Resumption:
                 resumer.taken_over.set()
             elif self.open.get(name) is resumer:
                 self._written[name] = confirmed[name]
+
+
+def _find_missed(record: _Record | None) -> list[Lane]:
+    """What the client did not get, as far as it is worth keeping: newest first, at most _MOST_CHANNELS."""
+    oldest_us = int((time.time() - _KEPT_S) * 1e6)
+    parts = [part for part in record.parts if part.received_us > oldest_us] if record is not None else []
+    lanes: list[Lane] = []
+    room = _MOST_CHANNELS
+    for part in sorted(parts, key=lambda part: part.received_us, reverse=True):
+        lanes.append(Lane(_make_mark(part), part.channels[:room]))
+        room -= len(lanes[-1].channels)
+    return [lane for lane in lanes if lane.channels]
 
 
 def _make_mark(part: _Part) -> Mark:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 
 from redis.exceptions import RedisError
 from websockets.exceptions import ConnectionClosed
@@ -12,9 +12,10 @@ from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
 from gateway.log import Log
 from gateway.outbox import Outbox
-from gateway.receipt import Receipt
+from gateway.receipt import Lane, Receipt
 from gateway.replay import Replay
 from gateway.resume import SAVE_S, Resumption
+from shared.channels import ALL, get_wildcard, is_wildcard
 from shared.names import Names
 from shared.protocol import CLOSE_POLICY, error
 
@@ -44,7 +45,10 @@ class Returning:
     async def claim(self, client: Client) -> None:
         """The client has authenticated: find out what it missed."""
         if client.name is not None and client.resumer is None and isinstance(client.outbox, CountedOutbox):
-            client.resumer = await self._resumption.claim(client.name, client.outbox.receipt)
+            outbox = client.outbox
+            client.resumer = await self._resumption.claim(client.name, outbox.receipt, lambda: outbox.is_closed)
+            if client.resumer is None:
+                return
             client.start("confirm", self._confirm(client, client.outbox))
             client.start("taken over", self._yield(client))
 
@@ -73,12 +77,27 @@ class Returning:
         if client.resumer is None or not isinstance(client.outbox, CountedOutbox):
             return
         rest = set(channels)
+        before = client.session.spellings.keys() - rest
         for lane in client.resumer.take_missed(self._names.feed, rest):
             rest -= lane.channels
-            self._hub.hold_off(client.outbox, lane.channels)
-            replay = Replay(self._log, self._hub, self._names, client.outbox, lane, self._until_mark)
-            client.start("replay", self._replay(client, replay))
+            # What comes whole already cannot be caught up any more: its events would overtake what was missed.
+            known = {c for c in lane.channels if not is_wildcard(c) and not before.isdisjoint((get_wildcard(c), ALL))}
+            client.resumer.receipt.add(known)
+            lane.channels -= known
+            if lane.channels:
+                self._replay_lane(client, client.outbox, lane, rest, before)
         client.resumer.receipt.add(rest)
+        client.resumer.confirm()
+
+    def _replay_lane(self, client: Client, outbox: CountedOutbox, lane: Lane, rest: set[str], before: Set[str]) -> None:
+        """Catch a lane up; a new wildcard above it begins with it, for the same reason."""
+        above = {ALL, *(get_wildcard(channel) for channel in lane.channels)} & rest
+        rest -= above
+        late = lane.channels | above
+        self._hub.hold_off(outbox, late)
+        skipped = [channel for channel in before if not is_wildcard(channel) and channel != ALL]
+        replay = Replay(self._log, self._hub, self._names, outbox, lane, self._until_mark, late, skipped)
+        client.start("replay", self._replay(client, replay))
 
     async def _replay(self, client: Client, replay: Replay) -> None:
         while True:
@@ -93,6 +112,7 @@ class Returning:
         """The client holds these no more."""
         if client.resumer is not None:
             client.resumer.receipt.remove(channels)
+            client.resumer.confirm()
 
     async def end(self, client: Client) -> None:
         """The client's connection is over."""

@@ -38,7 +38,8 @@ _CLOSED_FOR_ABUSE: Final = (1002, 1007, 1009)  # the library's own: protocol err
 AUTH_WITHIN_S: Final = 30.0  # upstream's own limit is unknown (PROTOCOL g)
 SLOWEST: Final = 10
 _NOT_READY_S: Final = 0.5  # between /health saying so and the closed port, for who looks at it often
-_DRAIN_S: Final = 25.0  # clients are sent away over so long at most, each with CLOSE_WITHIN_S to go: promised <= 30 s
+_DRAIN_S: Final = 20.0  # clients are sent away over so long at most, each with CLOSE_WITHIN_S to go: promised <= 30 s
+_LAST_WORDS_S: Final = 5.0  # for what they got to be recorded
 _DRAIN_RATE: Final = 100  # clients a second, which is what the other gateways must accept meanwhile
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
 
@@ -258,7 +259,13 @@ class Door:
         spread_s = min(_DRAIN_S, len(clients) / _DRAIN_RATE)
         _log.info("leaving: %d clients are sent away within %.1f s", len(clients), spread_s)
         await asyncio.gather(*(self._send_away(client, spread_s * random.random()) for client in clients))
-        await self._server.wait_closed()
+        # Who shook hands while the port was being closed.
+        await asyncio.gather(*(self._send_away(client, 0.0) for client in list(self.clients)))
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._server.wait_closed()
+        except TimeoutError:
+            _log.warning("leaving: %d clients are not gone", len(self.clients))
 
     async def _send_away(self, client: Client, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

@@ -59,7 +59,7 @@ class Ingest:
         """Run until TERM or INT."""
         config = self._config
         stop = watch_signals()
-        watch_hangup("ingest", lambda _settings: None)
+        watch_hangup("ingest", config, None)
         async with Tasks() as tasks:
             tasks.start("slot", self._slot.run())
             tasks.start("serve", self._serve())

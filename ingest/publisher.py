@@ -208,6 +208,8 @@ class Publisher:
             return
         _log.warning("bus: Redis lost its log; %d batches that it had answered are sent again", len(lost))
         for batch in reversed(lost):
+            if self._bytes + batch.size > BUFFER_BYTES:
+                break  # those are the oldest: gateways that are so far behind see the hole
             self._keep(batch, at_front=True)
         self._history.clear()
         self._history_bytes = 0

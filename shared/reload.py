@@ -10,8 +10,9 @@ from shared import config, logs
 _log = logging.getLogger(__name__)
 
 
-def watch_hangup(process_name: str, apply: Callable[[config.Config], None]) -> None:
-    """At each SIGHUP read the configuration, set the log level, and `apply` the rest; a bad one changes nothing."""
+def watch_hangup(process_name: str, before: config.Config, apply: Callable[[config.Config], None] | None) -> None:
+    """At each SIGHUP read the configuration, set the log level, and `apply` the keys; a bad one changes nothing."""
+    secrets = set(before.secrets)  # of all configurations so far, for what is in use may be an old one
 
     def reload() -> None:
         try:
@@ -19,8 +20,10 @@ def watch_hangup(process_name: str, apply: Callable[[config.Config], None]) -> N
         except config.ConfigError as exc:
             _log.error("not reloaded: %s", exc)
             return
-        logs.configure(settings.log_level, process_name, settings.secrets)
-        apply(settings)
-        _log.warning("reloaded: log level and keys; all else needs a restart")
+        secrets.update(settings.secrets)
+        logs.configure(settings.log_level, process_name, secrets)
+        if apply is not None:
+            apply(settings)
+        _log.warning("reloaded: log level%s; all else needs a restart", " and keys" if apply is not None else "")
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)

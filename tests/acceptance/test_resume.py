@@ -192,3 +192,71 @@ async def test_a_bad_name_is_refused_at_the_door(name: str, tmp_path: Path) -> N
     async with running_proxy(tmp_path) as proxy:
         with pytest.raises(Exception, match="400"):
             await come(proxy, name=name)
+
+
+async def test_exact_channels_that_come_back_under_a_wildcard_are_not_doubled(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 20)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 100))
+        second = await come(proxy, "T.*", "T.AAPL")
+        await until_beyond(second, flow.sent + 50)
+        got = numbers(first, second)
+        assert got == list(range(got[0], got[-1] + 1))
+        others = numbers(second, symbol="MSFT")
+        assert others == list(range(others[0], others[-1] + 1))
+
+
+async def test_a_wildcard_that_comes_back_after_a_channel_under_it_doubles_nothing(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.*")
+        await until_beyond(first, flow.sent + 20)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 50))
+        second = await come(proxy, "T.AAPL")
+        await until_beyond(second, flow.sent + 50)
+        await second.subscribe("T.*")
+        await until_beyond(second, flow.sent + 50)
+        for symbol in ("AAPL", "MSFT"):
+            got = numbers(first, second, symbol=symbol)
+            assert got == list(range(got[0], got[-1] + 1)), symbol
+
+
+async def test_a_channel_that_is_given_up_and_taken_again_while_it_is_caught_up_is_not_doubled(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL", "T.MSFT")
+        await until_beyond(first, flow.sent + 20)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 50))
+        second = await come(proxy)
+        for action in ("subscribe", "unsubscribe", "subscribe"):
+            await second.say(action, "T.AAPL")
+        await until_beyond(second, flow.sent + 50)
+        again = numbers(second)
+        assert again == sorted(set(again))
+
+
+async def test_a_gateway_leaves_though_redis_is_away_and_a_named_client_waits_for_it(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy:
+        proxy.redis.server.kill()
+        waits = await Subscriber.open(f"{proxy.gateways[1].url}?resume=bot-1")
+        proxy.clients.append(waits)
+        await waits.say("auth", CLIENT_KEY)
+        await waits.until_status("auth_success: authenticated")
+        assert await proxy.gateways[1].process.stop(within_s=10) == 0
+        assert await waits.until_closed() == 1012
+        await proxy.redis.start_empty()
+
+
+async def test_a_channel_that_was_acked_just_before_a_kill_is_caught_up(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL", gateway=1)
+        await asyncio.sleep(0.7)  # a record every 0.5 s
+        proxy.gateways[1].process.child.send_signal(signal.SIGKILL)
+        killed_at = flow.sent
+        second = await come(proxy, "T.AAPL", gateway=0)
+        await until_beyond(second, flow.sent + 50)
+        got, again = numbers(first), numbers(second)
+        assert again == list(range(again[0], again[-1] + 1))
+        assert again[0] <= (got[-1] if got else killed_at) + 1, "nothing is lost"
