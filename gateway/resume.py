@@ -115,6 +115,7 @@ class Resumption:
         self._numbers = 0
         self.open: dict[str, Resumer] = {}
         self._written: dict[str, list[_Part]] = {}
+        self._due = asyncio.Event()
         self._record = redis.register_script(read_script("record"))
 
     async def claim(self, name: str, receipt: Receipt, is_over: Callable[[], bool]) -> Resumer | None:
@@ -142,6 +143,18 @@ class Resumption:
             self.open[name] = resumer
             return resumer
         return None
+
+    def save_soon(self) -> None:
+        """A client holds other channels than its record says: a kill must not find it so."""
+        self._due.set()
+
+    async def _until_due(self) -> None:
+        try:
+            async with asyncio.timeout(SAVE_S):
+                await self._due.wait()
+        except TimeoutError:
+            pass  # what has arrived meanwhile is recorded all the same
+        self._due.clear()
 
     def forget(self) -> None:
         """Redis may have lost the records: all of them are written again."""
@@ -199,7 +212,7 @@ class Resumption:
         """Keep the records of the open connections for as long as the process runs."""
         rewrite_at = time.monotonic() + _REWRITE_S
         while True:
-            await asyncio.sleep(SAVE_S)
+            await self._until_due()
             if time.monotonic() > rewrite_at:
                 rewrite_at += _REWRITE_S
                 self.forget()
@@ -230,7 +243,8 @@ class Resumption:
 def _find_missed(record: _Record | None) -> list[Lane]:
     """What the client did not get, as far as it is worth keeping: newest first, at most _MOST_CHANNELS."""
     oldest_us = int((time.time() - _KEPT_S) * 1e6)
-    parts = [part for part in record.parts if part.received_us > oldest_us] if record is not None else []
+    parts = record.parts if record is not None else []
+    parts = [part for part in parts if not 0 < part.received_us < oldest_us]  # 0: before the first batch of all
     lanes: list[Lane] = []
     room = _MOST_CHANNELS
     for part in sorted(parts, key=lambda part: part.received_us, reverse=True):

@@ -88,6 +88,7 @@ class Returning:
                 self._replay_lane(client, client.outbox, lane, rest, before)
         client.resumer.receipt.add(rest)
         client.resumer.confirm()
+        self._resumption.save_soon()
 
     def _replay_lane(self, client: Client, outbox: CountedOutbox, lane: Lane, rest: set[str], before: Set[str]) -> None:
         """Catch a lane up; a new wildcard above it begins with it, for the same reason."""

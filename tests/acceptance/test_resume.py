@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import until
 from tests.proxy import CLIENT_KEY, Proxy, running_proxy
 from tests.subscriber import Subscriber
 
@@ -252,7 +253,11 @@ async def test_a_gateway_leaves_though_redis_is_away_and_a_named_client_waits_fo
 async def test_a_channel_that_was_acked_just_before_a_kill_is_caught_up(tmp_path: Path) -> None:
     async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
         first = await come(proxy, "T.AAPL", gateway=1)
-        await asyncio.sleep(0.7)  # a record every 0.5 s
+
+        async def is_recorded() -> bool:
+            return b"T.AAPL" in (await proxy.redis.client.get("polygon:{stocks}:resume:bot-1") or b"")
+
+        await until(is_recorded, "a record", within_s=1.0)
         proxy.gateways[1].process.child.send_signal(signal.SIGKILL)
         killed_at = flow.sent
         second = await come(proxy, "T.AAPL", gateway=0)
