@@ -84,7 +84,7 @@ class Publisher:
         if self._socket is None or self._socket.transport is None:
             return
         if self._slot.is_sure():
-            self._socket.transport.writelines(batch.chunks)
+            self._socket.transport.write(batch.data)
         else:
             self._give_socket_up()  # nothing goes out until the slot is ours for sure; then all of it is sent again
 
