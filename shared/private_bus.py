@@ -23,6 +23,7 @@ import uvloop
 
 from shared import config, logs
 from shared.redis_address import describe
+from shared.variables import PRIVATE_BUS_PORT
 
 HOST: Final = "127.0.0.1"
 _PROGRAMS: Final = ("redis-server", "valkey-server")
@@ -113,7 +114,7 @@ def _run_own(port: int) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=config.PRIVATE_BUS_PORT, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=PRIVATE_BUS_PORT, show_default=True)
 def main(port: int) -> None:
     """Provide the bus that the configuration names; exit 1 if the port is taken, 2 on a bad configuration."""
     settings = config.load_or_exit()

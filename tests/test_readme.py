@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from shared import cli, config
+from shared import cli, config, variables
 from shared.names import Names
 from tests.bench import __main__ as bench
 from tests.fakes import polygon
@@ -63,7 +63,7 @@ def check_python(words: list[str]) -> None:
 
 def check_redis_cli(words: list[str]) -> None:
     if words[:1] == ["-p"]:
-        assert int(words[1]) == config.PRIVATE_BUS_PORT
+        assert int(words[1]) == variables.PRIVATE_BUS_PORT
         words = words[2:]
     names = Names("stocks")
     known = {
@@ -141,7 +141,7 @@ def test_python_example_runs_as_far_as_a_client_without_a_proxy_can() -> None:
 
 
 def get_default(name: str) -> str | None:
-    return {variable.name: variable.default for variable in config._VARIABLES}[name]
+    return {variable.name: variable.default for variable in variables.VARIABLES}[name]
 
 
 def read_example() -> dict[str, str]:
@@ -150,7 +150,7 @@ def read_example() -> dict[str, str]:
 
 
 def test_env_example_has_each_variable_with_its_default_and_a_line_about_it() -> None:
-    assert read_example() == {variable.name: variable.default or "" for variable in config._VARIABLES}
+    assert read_example() == {variable.name: variable.default or "" for variable in variables.VARIABLES}
     text = (ROOT / ".env.example").read_text()
     for name in read_example():
         assert re.search(rf"^# \S.*\n#{name}=", text, re.MULTILINE), f"{name} has no line that says what it is"
@@ -161,14 +161,14 @@ def test_env_example_is_a_configuration() -> None:
 
 
 def test_variables_that_the_readme_names_exist() -> None:
-    known = {variable.name for variable in config._VARIABLES} | {"GATEWAYS"}
+    known = {variable.name for variable in variables.VARIABLES} | {"GATEWAYS"}
     named = set(re.findall(r"`([A-Z][A-Z_]+[A-Z])`", README))
     assert named and named <= known
 
 
 def test_port_and_url_that_the_readme_names_are_the_defaults() -> None:
     assert f"ws://{get_default('PROXY_HOST')}:{get_default('PROXY_STOCKS_PORT')}/stocks" in README
-    assert f"port {config.PRIVATE_BUS_PORT}" in README
+    assert f"port {variables.PRIVATE_BUS_PORT}" in README
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["tail", "--help"]])

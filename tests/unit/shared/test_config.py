@@ -1,10 +1,12 @@
 """The configuration: defaults, what each variable accepts and refuses, and that no secret shows."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from shared.config import PRIVATE_BUS_URL, Config, ConfigError, load, load_or_exit
+from shared.config import Config, ConfigError, load, load_or_exit
+from shared.variables import PRIVATE_BUS_URL
 
 KEY = "sekret-polygon-key"
 PASSWORD = "hunter2-of-redis"
@@ -26,6 +28,12 @@ VARIABLES = {
     "MESSAGE_BUFFER_SIZE",
     "ENABLE_TEST_MODE",
     "TEST_SCENARIO",
+    "TEST_SYMBOLS",
+    "TEST_RATE",
+    "TEST_SPEED",
+    "TEST_SEED",
+    "TEST_START",
+    "TEST_MARKER",
     "MIX_TEST_DATA",
     "LOG_LEVEL",
     "ENABLE_METRICS",
@@ -59,6 +67,12 @@ def test_defaults() -> None:
         message_buffer_events=10000,
         enable_test_mode=False,
         test_scenario="normal",
+        test_symbols=(),
+        test_rate=300,
+        test_speed=1.0,
+        test_seed=None,
+        test_start=None,
+        test_marker=False,
         mix_test_data=False,
         log_level="info",
         enable_metrics=True,
@@ -101,6 +115,16 @@ def test_example_file_names_each_variable_with_its_default() -> None:
         ("ENABLE_TEST_MODE", "YES", "enable_test_mode", True),
         ("ENABLE_TEST_MODE", "Off", "enable_test_mode", False),
         ("TEST_SCENARIO", "Normal", "test_scenario", "normal"),
+        ("TEST_SCENARIO", "Mine.toml", "test_scenario", "Mine.toml"),
+        ("TEST_SCENARIO", "./monday", "test_scenario", "./monday"),
+        ("TEST_SYMBOLS", "AAPL, BRK.A,AAPL", "test_symbols", ("AAPL", "BRK.A")),
+        ("TEST_RATE", "200000", "test_rate", 200_000),
+        ("TEST_SPEED", "0.01", "test_speed", 0.01),
+        ("TEST_SPEED", "1000", "test_speed", 1000.0),
+        ("TEST_SEED", "0", "test_seed", 0),
+        ("TEST_SEED", "", "test_seed", None),
+        ("TEST_START", "2026-11-20T09:29:55", "test_start", datetime(2026, 11, 20, 9, 29, 55)),  # noqa: DTZ001
+        ("TEST_MARKER", "true", "test_marker", True),
         ("MIX_TEST_DATA", "0", "mix_test_data", False),
         ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("ENABLE_METRICS", "no", "enable_metrics", False),
@@ -148,9 +172,20 @@ def test_accepted(name: str, text: str, attribute: str, value: object) -> None:
         ("MESSAGE_BUFFER_SIZE", "99", "a number of events from 100"),
         ("ENABLE_TEST_MODE", "maybe", "true, false"),
         ("ENABLE_TEST_MODE", "", "true, false"),
-        ("TEST_SCENARIO", "crash", "normal (the only scenario that exists yet)"),
-        ("MIX_TEST_DATA", "true", "not built yet"),
-        ("MIX_TEST_DATA", "2", "not built yet"),
+        ("TEST_SCENARIO", "crash", "normal, high_volatility"),
+        ("TEST_SCENARIO", "", "path of a .toml file"),
+        ("TEST_SYMBOLS", "AAPL,,MSFT", "separated by commas"),
+        ("TEST_SYMBOLS", "T.*", "separated by commas"),
+        ("TEST_RATE", "0", "from 1 to 200000"),
+        ("TEST_RATE", "200001", "from 1 to 200000"),
+        ("TEST_SPEED", "0.001", "from 0.01 to 1000"),
+        ("TEST_SPEED", "max", "from 0.01 to 1000"),
+        ("TEST_SEED", "-1", "from 0 to 999999999"),
+        ("TEST_START", "09:30", "a time in New York"),
+        ("TEST_START", "2026-11-20T09:30:00Z", "a time in New York"),
+        ("TEST_MARKER", "2", "true, false"),
+        ("MIX_TEST_DATA", "true", "expected TEST_SYMBOLS"),
+        ("MIX_TEST_DATA", "2", "true, false"),
         ("LOG_LEVEL", "trace", "debug, info, warning or error"),
         ("ENABLE_METRICS", "2", "true, false"),
         ("METRICS_PORT", "http", "from 1 to 65535"),
