@@ -1,6 +1,7 @@
 """Builds ingest's parts, runs them and stops them."""
 
 import asyncio
+import gc
 import logging
 from typing import Any, Final
 
@@ -54,6 +55,7 @@ class Ingest:
             if self._slot.epoch == epoch:  # else it was lost meanwhile, and perhaps taken anew
                 await self._tenure.run()
             self._tenure = None
+            gc.collect()  # it was a web of callbacks that holds up to ~100 MB of batches, and would be found late
 
     async def run(self) -> None:
         """Run until TERM or INT."""

@@ -48,7 +48,7 @@ def main(
     faults = [f for f in FAULTS if (only or "") in f.name and not (kill_nothing and f.kills)]
     click.echo(f"{plan}, {minutes:g} minutes, {len(faults)} kinds of fault")
     directory = Path(tempfile.mkdtemp(prefix="polygon-proxy-soak-"))
-    run = uvloop.run(soak(plan, directory, faults, minutes * 60.0, _PAUSE_S, _say))
+    run = uvloop.run(soak(plan, directory, faults, minutes * 60.0, _PAUSE_S, _say, must_be_flat=kill_nothing))
     click.echo(f"\n{run.render()}\n\nlogs: {directory}\n{'passed' if run.is_passed else 'FAILED'} (seed {seed})")
     sys.exit(not run.is_passed)
 

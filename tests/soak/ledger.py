@@ -14,54 +14,20 @@ had ended in a crash, and it first came at most REPEATED_MS before that end.  Wi
 after a higher one of its channel.
 """
 
-import re
 from array import array
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from gateway.conflate import STATES
 from tests.checker import MAX_HOLES, Anything, Checker, Event
+from tests.soak.notices import Conflated, Gap, Told, parse_notice
 
-SLACK_MS: Final = 1000  # a notice speaks of times of receipt at ingest, which is later than the emission by the delay
-CONFLATED_SLACK_MS: Final = 15_000  # of receipt at the gateway, after Redis was away perhaps; the count bounds it too
 REPEATED_MS: Final = 1000  # what came in the last moments before a crash may come again
 NOTE_S: Final = 0.25  # how often it is noted what has come: so exactly is "when" known
 EXAMPLES: Final = 2  # of each kind of fault and client
 _NOTED_MS: Final = 30_000  # a client may come back that long after its crash
-
-_GAP: Final = re.compile(r"events from (\d+) to (\d+) may be missing: (.*); channels: (.*?)(?: and (\d+) more)?")
-_CONFLATED: Final = re.compile(r"(\d+) events received from (\d+) to (\d+) \(Unix ms\) were left out: .*")
-
-
-class Gap(NamedTuple):
-    """A gap as one client was told it; Unix ms.  `more`: so many channels were not named."""
-
-    from_ms: int
-    to_ms: int
-    cause: str
-    channels: frozenset[str]
-    more: int
-
-    def covers(self, channel: str, at_ms: int) -> bool:
-        """Whether an event of the channel, sent at that time, may be missing by it."""
-        if not self.from_ms - SLACK_MS <= at_ms <= self.to_ms:
-            return False
-        return self.more > 0 or bool(self.channels & {channel, f"{channel.partition('.')[0]}.*", "*"})
-
-
-class Conflated(NamedTuple):
-    """So many events were left out; times of receipt at the gateway, Unix ms."""
-
-    events: int
-    from_ms: int
-    to_ms: int
-
-    def covers(self, channel: str, at_ms: int) -> bool:
-        """Whether an event of the channel, sent at that time, may be among those left out."""
-        is_state = channel.partition(".")[0] in STATES
-        return is_state and self.from_ms - CONFLATED_SLACK_MS <= at_ms <= self.to_ms
 
 
 class Outage(NamedTuple):
@@ -69,20 +35,6 @@ class Outage(NamedTuple):
 
     from_ms: int
     to_ms: int
-
-
-def parse_notice(kind: str, message: str) -> Gap | Conflated | None:
-    """The notice in a status; None if it is another status.  Raises ValueError if it cannot be read."""
-    if kind == "gap":
-        if found := _GAP.fullmatch(message):
-            first, last, cause, names, more = found.groups()
-            return Gap(int(first), int(last), cause, frozenset(names.split(",")), int(more or 0))
-    elif kind == "conflated":
-        if found := _CONFLATED.fullmatch(message):
-            return Conflated(*map(int, found.groups()))
-    else:
-        return None
-    raise ValueError(f"a notice that a client cannot read: {kind}: {message}")
 
 
 class Emitted:
@@ -247,15 +199,16 @@ class Stream(Checker):
         return sum(len(missing) for _, missing in self._find_tails_of(self._get_ends()))
 
     def judge(self, outages: Sequence[Outage]) -> Account:
-        """The account; call it once, when nothing more comes."""
+        """The account; call it once, when nothing more comes.  Outages begin and end one after the other."""
         account, verdict = self._account, self.verdict
         account.delivered = verdict.events
         account.foreign, account.malformed = verdict.foreign + verdict.unnumbered, verdict.malformed
         account.examples += verdict.examples
         account.conflated_told = sum(n.events for n in self.notices if isinstance(n, Conflated))
+        told = Told(self.notices)
         for channel, missing in self._lost + self._find_missing(self._get_ends()):
             for number in missing:
-                self._judge_lost(channel, number, outages)
+                self._judge_lost(channel, number, told, outages)
         return account
 
     def _get_ends(self) -> dict[str, int]:
@@ -272,13 +225,14 @@ class Stream(Checker):
             tails.append((channel, range(due, last + 1)))
         return [(channel, tail) for channel, tail in tails if tail]
 
-    def _judge_lost(self, channel: str, number: int, outages: Sequence[Outage]) -> None:
+    def _judge_lost(self, channel: str, number: int, told: "Told", outages: Sequence[Outage]) -> None:
         at_ms = self._emitted.get_ms(channel, number)
-        found = [notice for notice in self.notices if notice.covers(channel, at_ms)]
+        found = told.find(channel, at_ms)
         gap = next((notice for notice in found if isinstance(notice, Gap)), None)
         if gap is not None:
             self._account.told[gap.cause.partition(";")[0]] += 1
-            if not any(outage.from_ms <= at_ms <= outage.to_ms for outage in outages):
+            place = bisect_right(outages, at_ms, key=lambda outage: outage.from_ms)
+            if place == 0 or outages[place - 1].to_ms < at_ms:
                 self._count("needless", f"{channel} {number}, sent {at_ms}: {gap.cause}")
         elif found:
             self._account.conflated += 1

@@ -4,13 +4,32 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _EVERY_S: Final = 10.0
-_WARM_S: Final = 60.0  # of a process's life that do not count: caches fill, and Redis' log reaches its bound
+SETTLED_S: Final = 300.0  # by then each process has had each role, and the bounded buffers of that role were full once
+MOST_GROWTH: Final = 0.05
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Growth(NamedTuple):
+    """MB resident in a process's second, sixth and last minute (medians)."""
+
+    second: float
+    sixth: float
+    last: float
+
+    @property
+    def share(self) -> float:
+        """Growth since the sixth minute; 0.05 is 5 %."""
+        return self.last / self.sixth - 1.0
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether that is little."""
+        return self.share < MOST_GROWTH
 
 
 class Memory:
@@ -34,11 +53,12 @@ class Memory:
                 self.samples.setdefault(name, []).append((now - began, pages * _PAGE_BYTES / 1e6))
             await asyncio.sleep(_EVERY_S)
 
-    def find_growth(self, name: str) -> tuple[float, float] | None:
-        """MB in the first full minute after the warm-up, and in the last; None for who lived less than both."""
+    def find_growth(self, name: str) -> Growth | None:
+        """None for who did not live long enough for it."""
         rows = self.samples[name]
-        first = [mb for at, mb in rows if _WARM_S <= at < 2 * _WARM_S]
-        last = [mb for at, mb in rows if at > rows[-1][0] - _WARM_S]
-        if not first or rows[-1][0] < 3 * _WARM_S:
-            return None
-        return statistics.median(first), statistics.median(last)
+        medians = [_find_median(rows, begin, begin + 60.0) for begin in (60.0, SETTLED_S, rows[-1][0] - 60.0)]
+        return Growth(*medians) if rows[-1][0] >= SETTLED_S + 120.0 else None
+
+
+def _find_median(rows: Sequence[tuple[float, float]], begin_s: float, end_s: float) -> float:
+    return statistics.median([mb for at, mb in rows if begin_s <= at <= end_s] or [0.0])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.soak.ledger import Account
+from tests.soak.memory import Growth
 
 
 @dataclass
@@ -49,11 +50,14 @@ def render_account(emitted: int, sent: int, account: Account) -> str:
     return _render(rows)
 
 
-def render_memory(growth: Mapping[str, tuple[float, float]]) -> str:
-    """Memory in the second minute of each process and in the last."""
-    rows = [("process", "MB at first", "MB at the end", "growth")]
-    for name, (first, last) in growth.items():
-        rows.append((name, f"{first:.1f}", f"{last:.1f}", f"{100 * (last / first - 1):+.1f} %"))
+def render_memory(growth: Mapping[str, Growth], *, must_be_flat: bool) -> str:
+    """Memory of each process; it is judged only if no process was killed."""
+    rows: list[tuple[str, ...]] = [
+        ("process", "MB, 2nd minute", "MB, 6th minute", "MB, last minute", "growth since the 6th", "< 5 %")
+    ]
+    for name, found in growth.items():
+        judged = _judge(not found.is_flat) if must_be_flat else ""
+        rows.append((name, *(f"{mb:.1f}" for mb in found), f"{100 * found.share:+.1f} %", judged))
     return _render(rows)
 
 

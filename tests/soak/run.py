@@ -10,7 +10,7 @@ from typing import Final
 from tests.processes import until
 from tests.soak.faults import Fault, Injury
 from tests.soak.ledger import NOTE_S, Account, Outage
-from tests.soak.memory import Memory
+from tests.soak.memory import Growth, Memory
 from tests.soak.person import EXPECTED
 from tests.soak.report import Times, render_account, render_memory, render_times
 from tests.soak.stage import Plan, Stage, running_stage
@@ -26,9 +26,10 @@ _BEFORE_MS: Final = 1500  # what upstream sent before a fault may be under way t
 class Soak:
     """One run; `say` gets a line for each fault."""
 
-    def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, say: Callable[[str], None], *, must_be_flat: bool) -> None:
         self._stage = stage
         self._say = say
+        self._must_be_flat = must_be_flat  # each process's memory
         self.times: dict[str, Times] = {}
         self.account = Account()
         self.ends: Counter[str] = Counter()
@@ -39,7 +40,12 @@ class Soak:
     @property
     def is_passed(self) -> bool:
         """Whether each event is accounted for, and each bound met."""
-        return self.account.is_clean and not self.failures and all(found.is_met for found in self.times.values())
+        is_flat = not self._must_be_flat or all(found.is_flat for found in self._find_growth().values())
+        is_met = all(found.is_met for found in self.times.values())
+        return self.account.is_clean and not self.failures and is_met and is_flat
+
+    def _find_growth(self) -> dict[str, Growth]:
+        return {name: found for name in self.memory.samples if (found := self.memory.find_growth(name))}
 
     async def run(self, faults: Sequence[Fault], seconds: float, pause_s: tuple[float, float]) -> None:
         """Each of the faults once in any order, then any of them until the time is over."""
@@ -112,7 +118,6 @@ class Soak:
 
     async def _end(self, tasks: "Sequence[asyncio.Task[None]]") -> None:
         self.seconds = time.monotonic() - self._began
-        self.seconds = self.seconds or time.monotonic() - self._began
         for flow in (self._stage.flow, self._stage.bars):
             flow.stop()
         for person in self._stage.people:
@@ -140,14 +145,14 @@ class Soak:
         """The report."""
         flows = self._stage.flow, self._stage.bars
         emitted = sum(sum(flow.last) for flow in flows)
-        growth = {name: found for name in self.memory.samples if (found := self.memory.find_growth(name))}
+        growth = self._find_growth()
         late = sum(flow.late for flow in flows)
         rates = (
             f"{emitted / self.seconds:,.0f} events/s upstream, {self.account.delivered / self.seconds:,.0f} delivered"
         )
         parts = [render_times(self.times), render_account(emitted, sum(flow.sent for flow in flows), self.account)]
         parts.append(f"{self.seconds:.0f} s: {rates}; {late:,} not sent because the fake was too busy")
-        parts += [render_memory(growth)] if growth else []
+        parts += [render_memory(growth, must_be_flat=self._must_be_flat)] if growth else []
         parts.append("connections ended: " + ", ".join(f"{cause} {count}" for cause, count in self.ends.most_common()))
         parts.append("\n".join([*self.account.examples[:_EXAMPLES], *self.failures]))
         return "\n\n".join(parts)
@@ -160,9 +165,11 @@ async def soak(
     seconds: float,
     pause_s: tuple[float, float],
     say: Callable[[str], None],
+    *,
+    must_be_flat: bool = False,
 ) -> Soak:
     """Run it all; the processes' logs are in the directory."""
     async with running_stage(plan, directory) as stage:
-        run = Soak(stage, say)
+        run = Soak(stage, say, must_be_flat=must_be_flat)
         await run.run(faults, seconds, pause_s)
     return run

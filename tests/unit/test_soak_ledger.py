@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shared.notice import Addressed, make_gap
 from shared.protocol import Status, conflated
-from tests.soak.ledger import REPEATED_MS, SLACK_MS, Account, Conflated, Emitted, Gap, Outage, Stream, parse_notice
+from tests.soak.ledger import REPEATED_MS, Account, Emitted, Outage, Stream
+from tests.soak.notices import SLACK_MS, Conflated, Gap, parse_notice
 
 BEGAN_MS = 1_800_000_000_000
 EVERY_MS = 100
