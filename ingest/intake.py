@@ -52,11 +52,14 @@ class Intake:
         self.events = 0
         self.malformed = 0
         self.last_event_us = 0
+        self.last_live_us = 0  # last frame of live data, kept only where test data comes beside it
         self.screen: Screen | None = None  # what of live frames passes; None: all
         self.test_screen: Screen = drop_statuses  # what of test frames passes
 
     def take(self, frame: bytes) -> None:
         """Take one frame in; never raises for what the frame holds."""
+        if self.screen is not None:
+            self.last_live_us = time.time_ns() // 1000
         self._take(frame, self.screen)
 
     def take_test(self, frame: bytes) -> None:

@@ -60,7 +60,8 @@ class Ops:
     async def _get_holder(self) -> dict[str, Any]:
         """While we stand by: who has the slot, and what it says of upstream."""
         holder: Any = await self._redis.get(self._names.ingest)
-        state, test_data = await self._redis.hmget(self._names.upstream, "state", "test_data")
+        fields: Any = await self._redis.hmget(self._names.upstream, "state", "test_data")
+        state, test_data = fields
         if holder is None or state is None:
             return {"state": "nobody has the upstream slot"}
         said = {"state": f"{state.decode()} (held by {holder.decode()})", "live": int(state == b"live")}

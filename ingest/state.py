@@ -47,9 +47,8 @@ class StateWriter:
         self._to_drop: set[str] = set()
         self._generation = 0  # of what Redis knows; a writing that began before `forget` proves nothing after it
         self._lock = asyncio.Lock()  # one writing or clearing at a time, or `_written` would not be true
-        self._written: tuple[set[str], dict[str, str], Indicator | None] | None = (
-            None  # as Redis has it; None when that is not known
-        )
+        # As Redis has it; None when that is not known.
+        self._written: tuple[set[str], dict[str, str], Indicator | None] | None = None
 
     def forget(self) -> None:
         """Redis may have lost what was written."""

@@ -56,6 +56,8 @@ class Tenure:
         for upstream in (self._source, self._rehearsed):
             upstream.on_gap = self._on_gap
             upstream.get_last_event_us = lambda: self._intake.last_event_us
+        if config.is_mixed:
+            self._source.get_last_event_us = lambda: self._intake.last_live_us
         self._publisher.on_connected = self._state.forget
         self._publisher.on_lost = self._on_lost
 

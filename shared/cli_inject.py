@@ -45,7 +45,7 @@ def read_events(lines: Iterable[bytes]) -> Iterator[bytes]:
             yield text  # ingest judges it
             continue
         try:
-            yield from map(bytes, _split(text))
+            yield from (bytes(raw) for raw in _split(text))
         except (msgspec.DecodeError, RecursionError) as exc:
             raise NotDone(f"line {number}: not a JSON object or an array of them: {exc}") from None
 
@@ -81,7 +81,7 @@ async def inject_events(asker: Asker, events: Iterable[bytes], rate: float | Non
     async for chunk in _pace(make_chunks(events, most), rate):
         frame = b"[%b]" % b",".join(chunk)
         try:
-            data = await asker.ask("inject", frame=frame.decode())
+            data = await asker.ask("inject", {"frame": frame.decode()})
         except UnicodeDecodeError:
             raise NotDone(f"an event after the first {tally.events} is not UTF-8") from None
         except NotDone as exc:

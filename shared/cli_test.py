@@ -29,7 +29,7 @@ def make_absolute(scenario: str) -> str:
 
 def _change(command: str, **args: str) -> None:
     async def work(asker: Asker) -> int:
-        click.echo(describe(await asker.ask(command, **args)))
+        click.echo(describe(await asker.ask(command, dict(args))))
         return 0
 
     run(work)

@@ -75,9 +75,11 @@ class Asker:
         self._names = names
         self._where = describe(redis_url)
 
-    async def ask(self, command: str, within_s: float = ANSWER_WITHIN_S, **args: Any) -> dict[str, Any]:
+    async def ask(
+        self, command: str, args: dict[str, Any] | None = None, within_s: float = ANSWER_WITHIN_S
+    ) -> dict[str, Any]:
         """What the command answers; raises NotDone."""
-        request = Request(secrets.token_hex(16), command, args)
+        request = Request(secrets.token_hex(16), command, args or {})
         text = _encode(request)
         if len(text) > MAX_REQUEST_BYTES:
             raise NotDone(f"the request has {len(text)} bytes, more than {MAX_REQUEST_BYTES}")
