@@ -97,6 +97,7 @@ class Held:
             if notices == self._notices:
                 self._channels = {member.decode() for member in members}
                 self.refused = {channel.decode(): text.decode() for channel, text in refused.items()}
-                self._set_indicator(decode_indicator(test_data))
+                if test_data is not None:  # else Redis came back empty, and ingest will say it again
+                    self._set_indicator(decode_indicator(test_data))
                 self._on_change()
                 return

@@ -1,6 +1,7 @@
 """`polygon-proxy inject`: events of one's own among the test data."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def inject(event: str | None, file: BinaryIO | None, rate: float | None) -> None
     if (event is None) == (file is None):
         raise click.UsageError("give an event, '-', or --file FILE")
     if file is None and event == "-":
-        file = click.get_binary_stream("stdin")
+        file = sys.stdin.buffer
     lines = _read_lines(file) if file is not None else iter([(event or "").encode("utf-8", "surrogateescape")])
 
     async def work(asker: Asker) -> int:
