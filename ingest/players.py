@@ -4,9 +4,12 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from redis.asyncio import Redis
+
 from ingest.player import Player
 from ingest.simulator import BadScenario, Scenario, Simulation, load_scenario
 from shared.config import Config
+from shared.names import Names
 from shared.variables import SCENARIOS
 
 
@@ -37,9 +40,9 @@ def find_scenario(name_or_path: str) -> Scenario:
         raise Unplayable(str(exc)) from None
 
 
-def make_simulation(config: Config) -> Simulation:
+def make_simulation(config: Config, redis: "Redis", names: Names) -> Simulation:
     """The simulated market, as the configuration has it."""
-    return Simulation(config.test_symbols, config.test_seed)
+    return Simulation(config, redis, names)
 
 
 def make_replay(take: Take) -> Player:

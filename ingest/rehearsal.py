@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ingest.player import Player
-from ingest.players import Take, find_scenario, is_recording, make_replay, make_simulation
+from ingest.players import Take, find_scenario, is_recording, make_replay
+from ingest.simulator import Simulation
 from ingest.upstream import Upstream
 from shared.config import Config
 from shared.indicator import Indicator
@@ -51,12 +52,14 @@ class Rehearsal:
     Raises players.Unplayable if the configuration names what cannot be played.
     """
 
-    def __init__(self, upstream: Upstream, take: Callable[[bytes], None], config: Config) -> None:
+    def __init__(
+        self, upstream: Upstream, take: Callable[[bytes], None], simulation: Simulation, config: Config
+    ) -> None:
         self._upstream = upstream
         self._take = take
         self._held: set[str] = set()
         self._switched = asyncio.Event()
-        self._simulation = make_simulation(config)
+        self._simulation = simulation
         self._programme = self._find_part(config.test_scenario)
         self._guest: Guest | None = None
         self._is_over = False  # the programme was a recording, and has ended
@@ -67,11 +70,11 @@ class Rehearsal:
         self.frames = 0
 
     def _find_part(self, scenario: str) -> Part:
+        name = Path(scenario).name  # clients need not know where it lies
         if is_recording(scenario):
-            return Part(make_replay(Take(scenario)), Path(scenario).name, is_replay=True)
-        found = find_scenario(scenario)
-        self._simulation.set_scenario(found)
-        return Part(self._simulation, found.name, is_replay=False)
+            return Part(make_replay(Take(scenario)), name, is_replay=True)
+        self._simulation.set_scenario(find_scenario(scenario))
+        return Part(self._simulation, name, is_replay=False)
 
     @property
     def _part(self) -> Part:

@@ -7,13 +7,16 @@ import asyncio
 import random
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from redis.asyncio import Redis
 
 from shared.channels import ALL, is_covered
+from shared.config import Config
+from shared.names import Names
 from shared.variables import SCENARIOS
 
 TICK_S: Final = 0.05
@@ -115,10 +118,10 @@ def load_scenario(name_or_path: str) -> Scenario:
 class Simulation:
     """Emits about 300 events a second, were all subscribed."""
 
-    def __init__(self, symbols: Iterable[str] = (), seed: int | None = None) -> None:
-        self._draw = random.Random(seed)
+    def __init__(self, config: Config, _redis: "Redis | None", _names: Names) -> None:
+        self._draw = random.Random(config.test_seed)
         self._held: frozenset[str] = frozenset()
-        self.set_symbols(symbols)
+        self.set_symbols(config.test_symbols)
 
     def set_held(self, held: frozenset[str]) -> None:
         """Only events of these channels are emitted."""
@@ -130,9 +133,9 @@ class Simulation:
     def set_speed(self, speed: float) -> None:
         """How fast time runs; here it does not."""
 
-    def set_symbols(self, symbols: Iterable[str]) -> None:
+    def set_symbols(self, symbols: tuple[str, ...]) -> None:
         """The symbols that are traded; none: a list of its own."""
-        self._stocks = [_Stock(symbol, self._draw) for symbol in tuple(symbols) or SYMBOLS]
+        self._stocks = [_Stock(symbol, self._draw) for symbol in symbols or SYMBOLS]
 
     async def run(self, emit: Callable[[bytes], None]) -> None:
         """Trade for ever."""

@@ -10,6 +10,7 @@ from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
 from ingest.mix import Mix, Sieve
+from ingest.players import make_simulation
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
@@ -66,7 +67,8 @@ class Tenure:
         config = self._config
         if not (config.is_simulated or config.is_mixed):
             return None
-        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, config)
+        simulation = make_simulation(config, self._redis, self._names)
+        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, simulation, config)
         rehearsal.on_changed = self._upstream.changed.set
         if config.is_mixed:
             self._intake.screen = self._sieve.pass_live

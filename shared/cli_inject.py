@@ -80,6 +80,9 @@ async def inject_events(asker: Asker, events: Iterable[bytes], rate: float | Non
     most = _CHUNK_EVENTS if rate is None else max(1, min(_CHUNK_EVENTS, round(rate * _STEP_S)))
     told_at = time.monotonic()
     async for chunk in _pace(make_chunks(events, most), rate):
+        if time.monotonic() - told_at >= _TELL_EVERY_S:
+            told_at = time.monotonic()
+            say(tally.describe())
         frame = b"[%b]" % b",".join(chunk)
         try:
             data = await asker.ask("inject", {"frame": frame.decode()})
@@ -91,9 +94,6 @@ async def inject_events(asker: Asker, events: Iterable[bytes], rate: float | Non
         tally.events += data["events"]
         tally.clients = max(tally.clients, data["clients"])
         tally.silent = data["silent_gateways"]
-        if time.monotonic() - told_at >= _TELL_EVERY_S:
-            told_at = time.monotonic()
-            say(tally.describe())
 
 
 def _read_lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -1,45 +1,39 @@
 """Test data from the outside: the installed commands, real processes, and the official clients beside them."""
 
 import json
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
+import aiohttp
 import pytest
 
-from tests.processes import Process, until
+from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, Proxy, running_proxy
-from tests.subscriber import Subscriber
+from tests.redis_state import find_free_port
 
 TRADE = '{"ev":"T","sym":"AAPL","i":"mine","x":4,"p":1.50,"s":100,"t":1700000000000,"q":1,"z":3}'
 LIVE = b'{"ev":"T","sym":"%b","i":"live-%d","x":10,"p":161.87,"s":300,"t":1651684192462,"q":1,"z":3}'
 SIMULATED = "test_data: this is test data: mode simulated, scenario normal"
 
 
-async def command(proxy: Proxy, *words: str, feed: str = "") -> tuple[int, str]:
+async def command(proxy: Proxy, *words: str) -> tuple[int, str]:
     """What `polygon-proxy WORDS` ends with and says; it reads the same environment as the processes."""
-    script = f"import sys; sys.stdin = open({feed!r}); " if feed else ""
-    code = f"{script}from shared.cli import main; main()"
-    process = await Process.start([sys.executable, "-c", code, *words], proxy.directory, proxy.environ, name="command")
+    process = await Process.start(python("shared.cli", *words), proxy.directory, proxy.environ, name="command")
     try:
         return await process.wait(20), process.output
     finally:
         await process.end()
 
 
-@asynccontextmanager
-async def simulated(directory: Path, **environ: str) -> AsyncIterator[Proxy]:
-    async with running_proxy(directory, ENABLE_TEST_MODE="true", **environ) as proxy:
-        yield proxy
+def simulated(directory: Path, symbols: str = "") -> AbstractAsyncContextManager[Proxy]:
+    return running_proxy(directory, ENABLE_TEST_MODE="true", TEST_SYMBOLS=symbols)
 
 
-@asynccontextmanager
-async def mixed(directory: Path, symbols: str = "AAPL,TSLA") -> AsyncIterator[Proxy]:
-    async with running_proxy(directory, MIX_TEST_DATA="true", TEST_SYMBOLS=symbols) as proxy:
-        yield proxy
+def mixed(directory: Path, symbols: str = "AAPL,TSLA") -> AbstractAsyncContextManager[Proxy]:
+    return running_proxy(directory, MIX_TEST_DATA="true", TEST_SYMBOLS=symbols)
 
 
 def find_foreign(events: list[bytes], symbol: str, *, is_live: bool) -> list[bytes]:
@@ -63,7 +57,7 @@ async def test_greeting_auth_reply_and_acks_say_first_what_polygon_says_and_then
 
 
 async def test_switches_take_effect_within_a_second_and_break_no_client(tmp_path: Path) -> None:
-    async with simulated(tmp_path, TEST_SYMBOLS="AAPL,MSFT") as proxy:
+    async with simulated(tmp_path, symbols="AAPL,MSFT") as proxy:
         client = await proxy.join("T.*")
         await client.until_first_event()
         assert await command(proxy, "test", "disable") == (
@@ -117,24 +111,8 @@ async def test_an_ingest_whose_scenario_cannot_be_played_ends_with_one_line_and_
     assert scenario in process.output
 
 
-@pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        (["test", "speed", "fast"], 1),
-        (["test", "symbols", "aapl"], 1),
-        (["test", "scenario", "hault"], 1),
-        (["test", "volume", "11"], 2),
-        (["inject"], 2),
-        (["replay", "x", "--speed", "quick"], 2),
-        (["replay", "x", "--from", "9:30"], 2),
-    ],
-)
-async def test_what_is_misspelt_is_refused_with_one_line(words: list[str], status: int, tmp_path: Path) -> None:
-    pass
-
-
 async def test_injected_bytes_arrive_as_they_are_and_the_clients_are_counted(tmp_path: Path) -> None:
-    async with simulated(tmp_path, TEST_SYMBOLS="ZZZ") as proxy:
+    async with simulated(tmp_path, symbols="ZZZ") as proxy:
         await proxy.start_gateway()
         await proxy.until_listening(proxy.gateways[1])
         first, second = await proxy.join("T.AAPL"), await proxy.join("T.*", gateway=1)
@@ -155,7 +133,14 @@ async def test_injected_bytes_arrive_as_they_are_and_the_clients_are_counted(tmp
 
 
 async def test_a_gateway_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    pass
+    async with simulated(tmp_path, symbols="ZZZ") as proxy:
+        await proxy.join("T.AAPL")
+        frozen = (await proxy.start_gateway()).process
+        await proxy.until_listening(proxy.gateways[1])
+        frozen.child.send_signal(signal.SIGSTOP)
+        status, output = await command(proxy, "inject", TRADE)
+        frozen.child.send_signal(signal.SIGCONT)
+        assert (status, output) == (0, "1 events injected, 1 clients reached (1 gateways did not say how many)\n")
 
 
 async def test_a_live_feed_takes_no_injection_and_has_no_indicator(tmp_path: Path) -> None:
@@ -168,6 +153,60 @@ async def test_a_live_feed_takes_no_injection_and_has_no_indicator(tmp_path: Pat
         await proxy.emit(LIVE % (b"AAPL", 1), client)
         assert client.events == [LIVE % (b"AAPL", 1)]
         assert not any("test_data" in said for said in client.statuses)
+
+
+@pytest.mark.parametrize("package", ["massive", "polygon"])
+async def test_official_clients_take_the_indicator_without_harm(package: str, tmp_path: Path) -> None:
+    async with simulated(tmp_path) as proxy:
+        where = f"127.0.0.1:{proxy.gateways[0].port}"
+        words = python("tests.official_client", package, where, CLIENT_KEY, "T.AAPL", "Q.*", "A.*")
+        client = await Process.start(words, proxy.directory, name=package)
+        try:
+
+            def hears(model: str) -> bool:
+                return f'["{model}"' in client.output
+
+            for model in ("EquityTrade", "EquityQuote", "EquityAgg"):
+                await until(lambda model=model: hears(model), model, (client,), 20)
+            assert (await command(proxy, "test", "scenario", "halt"))[0] == 0
+            heard = client.output.count('["Equity')
+            await until(lambda: client.output.count('["Equity') > heard + 3, "more after the switch", (client,))
+            assert '["ended"' not in client.output and "Traceback" not in client.output
+        finally:
+            await client.end()
+
+
+async def test_a_redis_that_restarts_empty_makes_nobody_forget_that_it_is_test_data(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as proxy:
+        client = await proxy.join("T.*")
+        assert (await command(proxy, "test", "scenario", "halt"))[0] == 0
+        proxy.redis.server.kill()
+        await proxy.redis.start_empty()
+        during = await proxy.join()
+        assert during.statuses[1].endswith("scenario halt")
+
+        async def is_written() -> bool:
+            return json.loads((await proxy.redis.get_upstream()).get("test_data", "{}")).get("scenario") == "halt"
+
+        await until(is_written, "the field in the hash")
+        await client.until_events(len(client.events) + 1)
+        assert (await proxy.join()).statuses[1].endswith("scenario halt")
+        assert client.statuses[-1].endswith("scenario halt"), "and it was told no other thing meanwhile"
+
+
+async def test_health_and_metrics_say_that_it_is_test_data(tmp_path: Path) -> None:
+    port = find_free_port()
+    async with running_proxy(
+        tmp_path, MIX_TEST_DATA="true", TEST_SYMBOLS="AAPL", ENABLE_METRICS="true", METRICS_PORT=str(port)
+    ):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{port}/health") as reply:
+                health = await reply.json()
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as reply:
+                metrics = await reply.text()
+    assert health["test_data"] == {"mode": "mixed", "scenario": "normal", "symbols": ["AAPL"], "enabled": True}
+    assert 'polygon_proxy_ingest_test_data{mode="mixed",scenario="normal"} 1.0' in metrics
+    assert "polygon_proxy_ingest_live_dropped 0.0" in metrics
 
 
 async def test_nobody_there_is_one_clear_line(tmp_path: Path) -> None:

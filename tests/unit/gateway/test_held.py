@@ -240,14 +240,14 @@ SIMULATED = Indicator("simulated", "halt")
 
 
 async def test_test_data_is_known_from_a_notice_and_from_reading_and_each_notice_says_it_anew(copy: Copy) -> None:
-    assert copy.held.test_data == ()
+    assert not copy.held.test_data
     copy.hear("T.AAPL", test_data=SIMULATED)
-    assert copy.held.test_data == (make_indicator_status(SIMULATED),)
+    assert list(copy.held.test_data) == [make_indicator_status(SIMULATED)]
     copy.store.test_data = encode_indicator(Indicator("replay", "monday.rec"))
     await copy.held.load()
     assert [status.message for status in copy.held.test_data] == ["this is test data: mode replay, scenario monday.rec"]
     copy.hear("T.MSFT")
-    assert copy.held.test_data == ()
+    assert not copy.held.test_data
 
 
 @pytest.mark.parametrize(("stored", "is_known"), [(None, True), (b"", False), (b"{", False)])
