@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.census import Census
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
@@ -40,7 +41,12 @@ class Gateway:
         self._held = Held(self._redis, names, self._on_change)
         log = Log(self._redis, names)
         self._resumption = Resumption(self._redis, names, self._id)
-        notices = {names.held: self._held.on_notice, names.resume: self._resumption.on_claim}
+        self._census = Census(self._redis, names, self._hub, self._id)
+        notices = {
+            names.held: self._held.on_notice,
+            names.resume: self._resumption.on_claim,
+            names.census: self._census.on_question,
+        }
         self._listener = Listener(config.redis_url, names, self._hub, log, notices)
         demand = Demand(self._redis, names)
         self._interest = Interest(self._id, names, self._hub, self._listener, demand, self._held, self._get_statistics)
@@ -105,6 +111,7 @@ class Gateway:
             tasks.start("catch-up", listener.catchup.run())
             tasks.start("held", self._load_held())
             tasks.start("resumption", self._resumption.run())
+            tasks.start("census", self._census.run())
             tasks.start("interest", self._interest.run())
             await self._door.open(config.proxy_host, config.proxy_stocks_port, config.heartbeat_interval_s)
             self._announce()

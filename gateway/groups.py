@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from shared.channels import get_wildcard
 from shared.names import Names
 from shared.notice import Addressed, Notice, decode_notice
 from shared.protocol import encode_status
@@ -59,6 +60,11 @@ class Groups:
         """What the member gets; nothing if it is in no group."""
         group = self._group_of.get(member)
         return group.channels if group is not None else NO_CHANNELS
+
+    def count_members(self, channels: Iterable[str]) -> int:
+        """How many members get events of at least one of these exact channels."""
+        wanted = {part for channel in channels for part in (channel, get_wildcard(channel))}
+        return sum(len(group.members) for group in self._groups.values() if not wanted.isdisjoint(group.channels))
 
     def move(self, member: Hashable, target: frozenset[str]) -> None:
         """The member gets exactly these channels from now on."""

@@ -11,7 +11,9 @@ from redis.exceptions import RedisError
 from shared.channels import ALL, expand, get_wildcard, is_covered
 from shared.demand import chunks
 from shared.held import decode_held
+from shared.indicator import Indicator, decode_indicator, make_indicator_status
 from shared.names import Names
+from shared.protocol import Status
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +27,11 @@ class Held:
         self._on_change = on_change
         self._channels: set[str] = set()
         self.refused: dict[str, str] = {}
+        self.test_data: tuple[Status, ...] = ()  # what clients are told beside their acks, while it is not the market
         self._notices = 0
+
+    def _set_indicator(self, indicator: Indicator | None) -> None:
+        self.test_data = () if indicator is None else (make_indicator_status(indicator),)
 
     def is_held(self, channel: str) -> bool:
         """Whether upstream sends every event of the channel; of `*`, every event that it lets us have."""
@@ -59,6 +65,7 @@ class Held:
         self._channels.update(notice.added)
         self._channels.difference_update(notice.removed)
         self.refused = notice.refused
+        self._set_indicator(notice.test_data)
         self._on_change()
 
     async def refresh(self, channels: Iterable[str]) -> None:
@@ -83,11 +90,14 @@ class Held:
             try:
                 members: Any = await self._redis.smembers(self._names.held)
                 refused: Any = await self._redis.hgetall(self._names.refused)
+                test_data: Any = await self._redis.hget(self._names.upstream, "test_data")
             except (RedisError, OSError) as exc:
                 _log.warning("held: cannot be read (%s); acks wait for notices", exc)
                 return
             if notices == self._notices:
                 self._channels = {member.decode() for member in members}
                 self.refused = {channel.decode(): text.decode() for channel, text in refused.items()}
+                if test_data is not None:  # else Redis came back empty, and ingest will say it again
+                    self._set_indicator(decode_indicator(test_data))
                 self._on_change()
                 return

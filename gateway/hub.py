@@ -87,6 +87,10 @@ class Hub:
         """Whether some member holds the channel."""
         return channel in self._holders
 
+    def count_members(self, channels: Iterable[str]) -> int:
+        """How many members get events of at least one of these exact channels."""
+        return self._groups.count_members(channels)
+
     def is_routed(self, bus_channel: str) -> bool:
         """Whether some group is served by this bus channel."""
         return bus_channel.encode() in self._routes

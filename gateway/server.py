@@ -6,7 +6,7 @@ import hmac
 import http
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,6 +41,7 @@ _NOT_READY_S: Final = 0.5  # between /health saying so and the closed port, for 
 _DRAIN_S: Final = 20.0  # clients are sent away over so long at most, each with CLOSE_WITHIN_S to go: promised <= 30 s
 _LAST_WORDS_S: Final = 5.0  # for what they got to be recorded
 _DRAIN_RATE: Final = 100  # clients a second, which is what the other gateways must accept meanwhile
+_GOOD_NEWS: Final = ("auth_success", "success")
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
 
 
@@ -93,15 +94,25 @@ class Door:
         self.refused_clients = 0
         self.slow_clients = 0
         self._conflated_before = 0  # events that clients who have left did not get
+        self._told = held.test_data
         self.is_leaving = False
         self.bad_messages = 0
         self.unknown_topics = 0
 
     def on_change(self) -> None:
         """Something that acks wait for may have happened."""
+        if self._held.test_data != self._told:
+            self._tell_test_data()
         for client in self.clients:
             if client.session.owed or client.session.refused or self._held.refused:
                 self._settle(client)
+
+    def _tell_test_data(self) -> None:
+        """It changed what is played: who is connected hears it too, but not in the place of an auth reply."""
+        self._told = self._held.test_data
+        for client in self.clients:
+            if client.session.state is State.AUTHENTICATED:
+                client.send(self._told)
 
     @property
     def conflated_events(self) -> int:
@@ -178,7 +189,7 @@ class Door:
             await self._returning.end(client)
 
     async def _converse(self, client: Client, url_key: str) -> None:
-        client.send([CONNECTED])
+        client.send([CONNECTED, *self._held.test_data])
         client.start("watch", self._watch(client))
         await self._act(client, client.session.authenticate_by_url(url_key))
         async for message in client.connection:
@@ -190,7 +201,7 @@ class Door:
             self.bad_messages += 1
             if client.session.bad_messages <= 1:
                 _log.info("%s: %s", client.label, step.complaint)
-        client.send(step.statuses)
+        self._send(client, step.statuses)
         if client.session.state is State.AUTHENTICATED:
             client.authenticated.set()
             await self._returning.claim(client)
@@ -230,6 +241,12 @@ class Door:
                 if (text := self._held.find_refusal(channel)) is not None:
                     statuses.append(session.refuse(channel, text))
             statuses += self._tell_refused_parts(session)
+        self._send(client, statuses)
+
+    def _send(self, client: Client, statuses: Sequence[Status]) -> None:
+        """What a client is answered; behind good news it hears whether this is the market at all."""
+        if self._held.test_data and any(status.status in _GOOD_NEWS for status in statuses):
+            statuses = [*statuses, *self._held.test_data]
         client.send(statuses)
 
     def _acknowledge(self, session: Session, channel: str) -> list[Status]:
@@ -246,7 +263,7 @@ class Door:
     def _settle_late(self, client: Client, channels: Iterable[str], ask: int) -> None:
         """Upstream was silent for too long: ack what is still owed, for nothing speaks against it."""
         owed = [channel for channel in channels if client.session.owed.get(channel) == ask]
-        client.send(status for channel in owed for status in self._acknowledge(client.session, channel))
+        self._send(client, [status for channel in owed for status in self._acknowledge(client.session, channel)])
 
     async def leave(self) -> None:
         """Send every client away with a code after which it comes back, not all at once, and accept no more."""

@@ -2,6 +2,7 @@
 
 import uvloop
 
+from ingest import players
 from ingest.app import Ingest
 from shared import config, logs
 
@@ -14,6 +15,10 @@ def main() -> None:
     """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if a task failed."""
     settings = config.load_or_exit()
     logs.configure(settings.log_level, "ingest", settings.secrets)
+    try:
+        players.check(settings)
+    except players.Unplayable as exc:
+        config.exit_with(f"TEST_SCENARIO: {exc}")
     uvloop.run(_run(settings))
 
 

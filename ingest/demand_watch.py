@@ -8,6 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest.mix import Mix
 from ingest.upstream import Upstream
 from shared.backoff import Backoff
 from shared.demand import SWEEP_S, Demand
@@ -22,7 +23,7 @@ _decode_channels = msgspec.json.Decoder(list[str]).decode
 class DemandWatch:
     """Reads demand and tells upstream."""
 
-    def __init__(self, redis: "Redis", names: Names, upstream: Upstream) -> None:
+    def __init__(self, redis: "Redis", names: Names, upstream: Upstream | Mix) -> None:
         self._redis = redis
         self._names = names
         self._demand = Demand(redis, names)

@@ -17,12 +17,18 @@ from ingest.publisher import Publisher
 from shared.batch import HEARTBEAT_S, Mark
 from shared.names import Names
 from shared.notice import Notice
-from shared.split import Head, MalformedFrame, Split, split_frame
+from shared.split import Head, MalformedFrame, Split, keep, split_frame
 
 _log = logging.getLogger(__name__)
 BATCH_S: Final = 0.002
 BATCH_BYTES: Final = 256 * 1024
+Screen = Callable[[Split], Split]
 MAX_EVENT_BYTES: Final = 256 * 1024  # a larger event fits no client's frame beside others: it is dropped and counted
+
+
+def drop_statuses(split: Split) -> Split:
+    """A split's events alone."""
+    return keep(split, lambda head: head.ev != "status")
 
 
 class Intake:
@@ -46,9 +52,21 @@ class Intake:
         self.events = 0
         self.malformed = 0
         self.last_event_us = 0
+        self.last_live_us = 0  # last frame of live data, kept only where test data comes beside it
+        self.screen: Screen | None = None  # what of live frames passes; None: all
+        self.test_screen: Screen = drop_statuses  # what of test frames passes
 
     def take(self, frame: bytes) -> None:
         """Take one frame in; never raises for what the frame holds."""
+        if self.screen is not None:
+            self.last_live_us = time.time_ns() // 1000
+        self._take(frame, self.screen)
+
+    def take_test(self, frame: bytes) -> None:
+        """Take one frame of test data in; a status in it says nothing of upstream."""
+        self._take(frame, self.test_screen)
+
+    def _take(self, frame: bytes, screen: Screen | None) -> None:
         self.frames += 1
         try:
             split = split_frame(frame)
@@ -57,6 +75,8 @@ class Intake:
             return
         if split.malformed:
             self._count_malformed(split.malformed, "elements that are no events")
+        if screen is not None:
+            split = screen(split)
         if self.overlap.channels:
             split = self.overlap.filter(split)
         if self._bytes and self._bytes + len(frame) > BATCH_BYTES:
@@ -129,7 +149,8 @@ class Intake:
         self._received_us = time.time_ns() // 1000
         self._batch.add_notice(notice)
         if events:
-            self._batch.add(split_frame(b"[%b]" % b",".join(events)))
+            split = split_frame(b"[%b]" % b",".join(events))
+            self._batch.add(self.screen(split) if self.screen is not None else split)
         if end is not None:
             self._batch.add_notice(end, at_end=True)
         self._publish()

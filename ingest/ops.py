@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.indicator import Indicator, decode_indicator
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
@@ -58,10 +60,12 @@ class Ops:
     async def _get_holder(self) -> dict[str, Any]:
         """While we stand by: who has the slot, and what it says of upstream."""
         holder: Any = await self._redis.get(self._names.ingest)
-        state: Any = await self._redis.hget(self._names.upstream, "state")
+        fields: Any = await self._redis.hmget(self._names.upstream, "state", "test_data")
+        state, test_data = fields
         if holder is None or state is None:
             return {"state": "nobody has the upstream slot"}
-        return {"state": f"{state.decode()} (held by {holder.decode()})", "live": int(state == b"live")}
+        said = {"state": f"{state.decode()} (held by {holder.decode()})", "live": int(state == b"live")}
+        return said | {"test_data": decode_indicator(test_data)}
 
     async def _get_leases(self) -> dict[str, dict[bytes, bytes]]:
         """What stands in each living gateway's lease."""
@@ -100,10 +104,12 @@ class Ops:
             for ident, numbers in gateways.items()
             if now_s - numbers.get("last_mark", 0.0) > _STALE_MARK_S
         ]
+        test_data: Indicator | None = upstream.get("test_data")
         body = {
             "status": "failing" if problems else "ok",
             "problems": problems,
-            "upstream": upstream,
+            "test_data": None if test_data is None else msgspec.to_builtins(test_data),
+            "upstream": {name: value for name, value in upstream.items() if name != "test_data"},
             "gateways": gateways,
         }
         return web.json_response(body, status=503 if problems else 200)
@@ -131,6 +137,14 @@ class Ops:
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
 
 
+def _make_test_data_metric(indicator: Indicator | None) -> Metric:
+    """1 while test data is played, under its mode and scenario; 0 while all is live."""
+    family = GaugeMetricFamily("polygon_proxy_ingest_test_data", "ingest: test_data", labels=["mode", "scenario"])
+    labels = ["live", ""] if indicator is None else [indicator.mode, indicator.scenario]
+    family.add_metric(labels, float(indicator is not None))
+    return family
+
+
 class _Snapshot:
     """One reading of all numbers, in the shape that prometheus_client collects."""
 
@@ -141,7 +155,9 @@ class _Snapshot:
     def collect(self) -> Iterable[Metric]:
         """All metrics; a gauge each, since a restart sets them back."""
         for name, value in self._upstream.items():
-            if name != "state":
+            if name == "test_data":
+                yield _make_test_data_metric(value)
+            elif name != "state":
                 yield GaugeMetricFamily(f"polygon_proxy_ingest_{name}", f"ingest: {name}", value=float(value))
         for name in sorted({name for numbers in self._gateways.values() for name in numbers}):
             family = GaugeMetricFamily(f"polygon_proxy_gateway_{name}", f"gateway: {name}", labels=["gateway"])

@@ -63,6 +63,8 @@ class Publisher:
         self._answered_at = 0.0  # loop time of the last answer, or of the first batch that waits for one
         self._history: deque[tuple[float, Encoded]] = deque()
         self._history_bytes = 0
+        # Bounded by who asks: control does one thing after the other.
+        self._waiters: deque[tuple[Encoded, asyncio.Future[None]]] = deque()
         self._resent = 0  # batches that the log may refuse because it has them
         self._lost_span: tuple[int, int] | None = None  # Unix microseconds; not yet reported
         self._loop = asyncio.get_running_loop()
@@ -94,8 +96,7 @@ class Publisher:
             self._socket = None
 
     def _lose_oldest(self) -> None:
-        oldest = self._unanswered.popleft()
-        self._bytes -= oldest.size
+        oldest = self._pop_oldest()
         if not self.lost_batches:
             _log.warning("Redis is too slow or away for too long: the oldest batches are being lost")
         self.lost_batches += 1
@@ -119,11 +120,26 @@ class Publisher:
         self._answers += count
         self._answered_at = self._loop.time()
         while self._unanswered and self._answers >= self._unanswered[0].replies:
-            oldest = self._unanswered.popleft()
+            oldest = self._pop_oldest()
             self._answers -= oldest.replies
-            self._bytes -= oldest.size
             if oldest.mark.events:
                 self._remember(oldest)
+
+    def _pop_oldest(self) -> Encoded:
+        oldest = self._unanswered.popleft()
+        self._bytes -= oldest.size
+        while self._waiters and self._waiters[0][0] is oldest:
+            waiter = self._waiters.popleft()[1]
+            if not waiter.done():
+                waiter.set_result(None)
+        return oldest
+
+    async def until_answered(self) -> None:
+        """Return once Redis has answered all that was published until now, or it was lost."""
+        if self._unanswered:
+            waiter = self._loop.create_future()
+            self._waiters.append((self._unanswered[-1], waiter))
+            await waiter
 
     def _remember(self, batch: Encoded) -> None:
         now = self._loop.time()

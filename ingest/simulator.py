@@ -1,20 +1,23 @@
 """A market that needs no key: a plain random walk, spoken as Polygon would (PROTOCOL b.2), on the way of live data.
 
-It answers actions as upstream does and sends only what is subscribed.  Second bars (A) and minute bars (AM) are the
-aggregates of its own trades.
+It is a player (ingest/player.py).  Second bars (A) and minute bars (AM) are the aggregates of its own trades.
 """
 
 import asyncio
 import random
 import time
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from redis.asyncio import Redis
 
-from ingest.upstream import Upstream
-from shared.channels import is_covered
-from shared.protocol import AUTH_SUCCESS, CONNECTED, encode_statuses, parse_action, subscribed, unsubscribed
+from shared.channels import ALL, is_covered
+from shared.config import Config
+from shared.names import Names
+from shared.variables import SCENARIOS
 
 TICK_S: Final = 0.05
 # fmt: off
@@ -91,28 +94,59 @@ class _Stock:
                 "z": bar.volume // len(bar.prices), "s": bar.start_ms, "e": bar.start_ms + length_ms}  # fmt: skip
 
 
-class Simulator:
-    """Feeds the intake with about 300 events a second, were all subscribed."""
+class BadScenario(Exception):
+    """str() is one line that names file, line and key."""
 
-    def __init__(self, upstream: Upstream, take: Callable[[bytes], None], seed: int | None = None) -> None:
-        self._upstream = upstream
-        self._take = take
-        self._draw = random.Random(seed)
-        self._stocks = [_Stock(symbol, self._draw) for symbol in SYMBOLS]
-        self._held: set[str] = set()
 
-    async def run(self) -> None:
-        """Greet, then trade for as long as the process runs."""
-        self._upstream.opened(self._receive)
-        self._reply(encode_statuses([CONNECTED]))
+class Scenario(msgspec.Struct, frozen=True):
+    """What the market does."""
+
+    name: str
+
+
+def load_scenario(name_or_path: str) -> Scenario:
+    """A built-in scenario, or one that a user wrote; raises BadScenario."""
+    if name_or_path in SCENARIOS:
+        return Scenario(name_or_path)
+    try:
+        tomllib.loads(Path(name_or_path).read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise BadScenario(f"{name_or_path}: {exc}") from None
+    return Scenario(Path(name_or_path).stem)
+
+
+class Simulation:
+    """Emits about 300 events a second, were all subscribed."""
+
+    def __init__(self, config: Config, _redis: "Redis | None", _names: Names) -> None:
+        self._draw = random.Random(config.test_seed)
+        self._held: frozenset[str] = frozenset()
+        self.set_symbols(config.test_symbols)
+
+    def set_held(self, held: frozenset[str]) -> None:
+        """Only events of these channels are emitted."""
+        self._held = held
+
+    def set_scenario(self, scenario: Scenario) -> None:
+        """What the market does from now on; this one knows only one thing."""
+
+    def set_speed(self, speed: float) -> None:
+        """How fast time runs; here it does not."""
+
+    def set_symbols(self, symbols: tuple[str, ...]) -> None:
+        """The symbols that are traded; none: a list of its own."""
+        self._stocks = [_Stock(symbol, self._draw) for symbol in symbols or SYMBOLS]
+
+    async def run(self, emit: Callable[[bytes], None]) -> None:
+        """Trade for ever."""
         while True:
             await asyncio.sleep(TICK_S)
             events = [event for event in self._tick(time.time_ns() // 1_000_000) if self._is_held(event)]
             if events:
-                self._take(_encode(events))
+                emit(_encode(events))
 
     def _is_held(self, event: dict[str, Any]) -> bool:
-        return is_covered(f"{event['ev']}.{event['sym']}", self._held)
+        return ALL in self._held or is_covered(f"{event['ev']}.{event['sym']}", self._held)
 
     def _tick(self, now_ms: int) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
@@ -120,27 +154,8 @@ class Simulator:
             for kind, length_ms in (("A", 1000), ("AM", 60_000)):
                 if bar := stock.close_bar(kind, length_ms, now_ms):
                     events.append(bar)
-        for stock in self._draw.sample(self._stocks, 10):
+        for stock in self._draw.sample(self._stocks, min(10, len(self._stocks))):
             events.append(stock.quote(now_ms))
-        for stock in self._draw.sample(self._stocks, 5):
+        for stock in self._draw.sample(self._stocks, min(5, len(self._stocks))):
             events.append(stock.trade(now_ms))
         return events
-
-    def _reply(self, frames: list[bytes]) -> None:
-        # Not from within the call that sent the action: upstream answers later, too.
-        loop = asyncio.get_running_loop()
-        for frame in frames:
-            loop.call_soon(self._take, frame)
-
-    def _receive(self, text: str) -> None:
-        action = parse_action(text)
-        if action.action == "auth":
-            self._reply(encode_statuses([AUTH_SUCCESS]))
-            return
-        channels = action.params.split(",")
-        if action.action == "subscribe":
-            self._held.update(channels)
-            self._reply(encode_statuses(subscribed(channel) for channel in channels))
-        else:
-            self._held.difference_update(channels)
-            self._reply(encode_statuses(unsubscribed(channel) for channel in channels))

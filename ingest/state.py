@@ -9,11 +9,13 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest.mix import Mix
 from ingest.slot import Slot
 from ingest.upstream import Upstream
 from shared.demand import chunks, read_script
 from shared.gap import Gap, encode_gap
 from shared.held import HeldNotice, encode_held
+from shared.indicator import Indicator, encode_indicator
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
@@ -27,19 +29,26 @@ class StateWriter:
     """Writes at every change and once a second; what could not be written is written whole the next time."""
 
     def __init__(
-        self, redis: "Redis", names: Names, upstream: Upstream, slot: Slot, get_counters: Callable[[], dict[str, Any]]
+        self,
+        redis: "Redis",
+        names: Names,
+        upstream: Upstream | Mix,
+        slot: Slot,
+        get_counters: Callable[[], dict[str, Any]],
     ) -> None:
         self._redis = redis
         self._names = names
         self._upstream = upstream
         self._get_counters = get_counters
+        self.get_indicator: Callable[[], Indicator | None] = lambda: None
         self._slot = slot
         self._gaps: deque[Gap] = deque(maxlen=_GAPS_WAITING)
         self._clear = redis.register_script(read_script("clear"))
         self._to_drop: set[str] = set()
         self._generation = 0  # of what Redis knows; a writing that began before `forget` proves nothing after it
         self._lock = asyncio.Lock()  # one writing or clearing at a time, or `_written` would not be true
-        self._written: tuple[set[str], dict[str, str]] | None = None  # as Redis has it; None when that is not known
+        # As Redis has it; None when that is not known.
+        self._written: tuple[set[str], dict[str, str], Indicator | None] | None = None
 
     def forget(self) -> None:
         """Redis may have lost what was written."""
@@ -92,17 +101,17 @@ class StateWriter:
             if self._written is not None:
                 self._written[0].difference_update(cleared)
             self._upstream.drop(cleared)
-            refused = dict(self._upstream.reconcile.refused)
-            await self._redis.publish(
-                self._names.held, encode_held(HeldNotice(removed=sorted(cleared), refused=refused))
+            notice = HeldNotice(
+                removed=sorted(cleared), refused=dict(self._upstream.refused), test_data=self.get_indicator()
             )
+            await self._redis.publish(self._names.held, encode_held(notice))
 
     async def _write_upstream(self) -> None:
         upstream = self._upstream
         fields: dict[Any, Any] = {
             "state": upstream.state,
             "since": f"{upstream.since_s:.3f}",
-            "held": len(upstream.reconcile.held),
+            "held": len(upstream.held),
             "drops": upstream.drops,
             "refusals": upstream.refusals,
             "last_refusal": upstream.last_refusal,
@@ -127,20 +136,21 @@ class StateWriter:
             self._gaps.popleft()
 
     async def _write_held(self) -> None:
-        held, refused = set(self._upstream.reconcile.held), dict(self._upstream.reconcile.refused)
+        held, refused, indicator = set(self._upstream.held), dict(self._upstream.refused), self.get_indicator()
         if self._written is None:
-            notice = HeldNotice(added=sorted(held), reset=True, refused=refused)
-        elif self._written == (held, refused):
+            notice = HeldNotice(added=sorted(held), reset=True, refused=refused, test_data=indicator)
+        elif self._written == (held, refused, indicator):
             return
         else:
             before = self._written[0]
-            notice = HeldNotice(added=sorted(held - before), removed=sorted(before - held), refused=refused)
+            added, removed = sorted(held - before), sorted(before - held)
+            notice = HeldNotice(added=added, removed=removed, refused=refused, test_data=indicator)
         generation = self._generation
         async with self._redis.pipeline(transaction=True) as pipe:
             self._queue_held(pipe, notice)
             await pipe.execute()
         if generation == self._generation:
-            self._written = held, refused
+            self._written = held, refused, indicator
 
     def _queue_held(self, pipe: Any, notice: HeldNotice) -> None:
         names = self._names
@@ -153,6 +163,7 @@ class StateWriter:
         pipe.delete(names.refused)
         if notice.refused:
             pipe.hset(names.refused, mapping=notice.refused)
+        pipe.hset(names.upstream, "test_data", encode_indicator(notice.test_data))
         pipe.publish(names.held, encode_held(notice))
 
     async def leave(self) -> None:

@@ -6,12 +6,15 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from ingest.backfill import Backfill
+from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
+from ingest.mix import Mix, Sieve
+from ingest.players import make_simulation
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
-from ingest.simulator import SYMBOLS, Simulator
+from ingest.rehearsal import Rehearsal
 from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.upstream import Upstream
@@ -34,19 +37,43 @@ class Tenure:
         self._redis = redis
         self._names = names
         self._slot = slot
-        self._upstream = Upstream(config.feed, config.polygon_api_key or "simulated")
+        self._source = Upstream(config.feed, config.polygon_api_key or "simulated")  # the one that Polygon plays
+        self._sieve = Sieve(config.test_symbols)
+        self._rehearsed = Upstream(config.feed, "simulated") if config.is_mixed else self._source
+        self._mix = Mix(self._source, self._rehearsed, self._sieve) if config.is_mixed else None
+        self._upstream: Upstream | Mix = self._mix or self._source
         self._publisher = Publisher(config.redis_url, redis, names, slot)
-        self._intake = Intake(names, self._publisher, slot.epoch, self._upstream.on_status)
+        self._intake = Intake(names, self._publisher, slot.epoch, self._source.on_status)
+        self._rehearsal = self._make_rehearsal()
         self._refill = self._make_refill()
         self._watch = DemandWatch(redis, names, self._upstream)
         self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
+        parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher)
+        self._control = Control(redis, names, slot, parts)
+        self._state.get_indicator = self._control.get_indicator
         self._upstream.on_wanted_types = self._intake.set_alls
         self._upstream.on_doubled = self._intake.overlap.set_channels
         self._upstream.on_drop = self._state.request_drop
-        self._upstream.on_gap = self._on_gap
-        self._upstream.get_last_event_us = lambda: self._intake.last_event_us
+        for upstream in (self._source, self._rehearsed):
+            upstream.on_gap = self._on_gap
+            upstream.get_last_event_us = lambda: self._intake.last_event_us
+        if config.is_mixed:
+            self._source.get_last_event_us = lambda: self._intake.last_live_us
         self._publisher.on_connected = self._state.forget
         self._publisher.on_lost = self._on_lost
+
+    def _make_rehearsal(self) -> Rehearsal | None:
+        """Raises players.Unplayable."""
+        config = self._config
+        if not (config.is_simulated or config.is_mixed):
+            return None
+        simulation = make_simulation(config, self._redis, self._names)
+        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, simulation, config)
+        rehearsal.on_changed = self._upstream.changed.set
+        if config.is_mixed:
+            self._intake.screen = self._sieve.pass_live
+            self._intake.test_screen = self._sieve.pass_test
+        return rehearsal
 
     def _make_refill(self) -> Refill | None:
         config = self._config
@@ -63,18 +90,20 @@ class Tenure:
             "events": intake.events,
             "malformed": intake.malformed,
             "doubles_removed": intake.overlap.removed,
+            "live_dropped": self._sieve.dropped,
             "lost_events": publisher.lost_events,
             "bus_reconnects": max(0, publisher.reconnects),
         }
 
     def get_status(self) -> dict[str, Any]:
-        """What monitors see: numbers, but for `state`."""
+        """What monitors see: numbers, but for `state` and `test_data`."""
         upstream = self._upstream
         return {
             "state": upstream.state,
-            "live": int(upstream.reconcile.is_live),
+            "live": int(upstream.is_live),
+            "test_data": self._control.get_indicator(),
             "since": upstream.since_s,
-            "held": len(upstream.reconcile.held),
+            "held": len(upstream.held),
             "drops": upstream.drops,
             "refusals": upstream.refusals,
             **self._get_counters(),
@@ -89,7 +118,7 @@ class Tenure:
     def _on_lost(self, from_us: int, to_us: int) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.
         cause = "Redis was away for longer than ingest can remember"
-        wanted = sorted(self._upstream.reconcile.wanted)
+        wanted = sorted(self._upstream.wanted)
         self._state.add_gap(Gap(from_us // 1000, to_us // 1000, cause, wanted))
 
     async def inherit(self) -> None:
@@ -105,28 +134,38 @@ class Tenure:
         elif state[0] == b"live":
             self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
 
-    def _make_source(self) -> Polygon | Simulator:
+    def _make_polygon(self) -> Polygon:
         config = self._config
-        if config.is_simulated:
-            _log.warning("SIMULATED FEED: invented prices for %d symbols, such as %s", len(SYMBOLS), SYMBOLS[0])
-            _log.warning("set POLYGON_API_KEY for the real market")
-            return Simulator(self._upstream, self._intake.take)
         _log.info("feed: %s", config.polygon_ws_url)
         retry_s = config.reconnect_delay_ms / 1000.0
         return Polygon(
-            config.polygon_ws_url, self._upstream, self._intake, self._slot, retry_s, config.heartbeat_interval_s
+            config.polygon_ws_url, self._source, self._intake, self._slot, retry_s, config.heartbeat_interval_s
         )
+
+    def _say_what_is_played(self) -> None:
+        config = self._config
+        if config.is_simulated:
+            _log.warning("SIMULATED FEED: invented prices; set POLYGON_API_KEY for the real market")
+        elif config.is_mixed:
+            _log.warning("MIXED FEED: invented prices for %s", ",".join(config.test_symbols))
 
     async def run(self) -> None:
         """Serve the feed until the slot is lost."""
+        self._say_what_is_played()
+        upstreams = {"plan": self._source} | ({"test plan": self._rehearsed} if self._mix is not None else {})
         async with Tasks() as tasks:
             tasks.start("publisher", self._publisher.run())
             tasks.start("heartbeat", self._intake.run())
             tasks.start("demand notices", self._watch.run_notices())
             tasks.start("demand reconcile", self._watch.run_reconcile())
-            tasks.start("plan", self._upstream.run())
+            for name, upstream in upstreams.items():
+                tasks.start(name, upstream.run())
+            tasks.start("control", self._control.run())
             tasks.start("state", self._state.run())
-            tasks.start("feed", self._make_source().run())
+            if not self._config.is_simulated:
+                tasks.start("feed", self._make_polygon().run())
+            if self._rehearsal is not None:
+                tasks.start("test data", self._rehearsal.run())
             if self._refill is not None:
                 tasks.start("refill", self._refill.run())
             await tasks.until(self._slot.lost)

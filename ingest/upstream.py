@@ -1,4 +1,4 @@
-"""What upstream is to the rest of ingest, whoever plays it (ingest/polygon.py or ingest/simulator.py).
+"""What upstream is to the rest of ingest, whoever plays it (ingest/polygon.py or ingest/rehearsal.py).
 
 Statuses come in from the intake, demand from the watch; what goes out is a few actions.  The session says what a
 status means, the reconcile what to ask for; this file joins them and keeps what operators read.
@@ -55,6 +55,26 @@ class Upstream:
         self._gap_channels: frozenset[str] = frozenset()  # whom it concerns, once upstream is back
         self.get_last_event_us: Callable[[], int] = lambda: 0
         self.on_gap: Callable[[Gap], None] = lambda _gap: None
+
+    @property
+    def held(self) -> set[str]:
+        """What upstream confirmed."""
+        return self.reconcile.held
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """What upstream refused, with its text."""
+        return self.reconcile.refused
+
+    @property
+    def is_live(self) -> bool:
+        """Whether upstream takes subscriptions."""
+        return self.reconcile.is_live
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """What gateways want of it."""
+        return self.reconcile.wanted
 
     def _set_state(self, state: str) -> None:
         if state != self.state:

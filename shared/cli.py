@@ -15,6 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidURI, WebSocketException
 
 from shared.backoff import Backoff
+from shared.cli_inject import inject
+from shared.cli_replay import replay
+from shared.cli_test import test
 from shared.config import Config, load_or_exit
 
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # far above what Polygon (1 MB) or a gateway (512 KiB) sends
@@ -161,6 +164,10 @@ def tail(channels: tuple[str, ...], url: str | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+for _command in (test, inject, replay):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Config:
         return self.enable_test_mode or self.polygon_api_key is None
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether some symbols are simulated beside live data."""
+        return self.mix_test_data and not self.is_simulated
+
+    @property
     def client_keys(self) -> frozenset[str]:
         """The keys that clients may show; empty: any non-empty one will do."""
         own = () if self.polygon_api_key is None else (self.polygon_api_key,)
@@ -86,6 +91,11 @@ def load(environ: Mapping[str, str]) -> Config:
         line = "MIX_TEST_DATA='true': expected TEST_SYMBOLS to name the symbols that are simulated"
         raise ConfigError(line) from None
     return Config(**values, has_own_bus=not environ.get("REDIS_URL", "").strip())
+
+
+def check(name: str, text: str) -> Any:
+    """What one variable would be if it held this text; raises ConfigError."""
+    return _load_variable(next(variable for variable in VARIABLES if variable.name == name), {name: text})
 
 
 def _load_variable(variable: Variable, environ: Mapping[str, str]) -> Any:
@@ -127,9 +137,10 @@ def load_or_exit() -> Config:
     try:
         return read()
     except ConfigError as exc:
-        _exit(str(exc))
+        exit_with(str(exc))
 
 
-def _exit(line: str) -> NoReturn:
+def exit_with(line: str) -> NoReturn:
+    """End the process as a bad configuration does."""
     print(f"configuration: {line}", file=sys.stderr)
     sys.exit(2)

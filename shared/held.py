@@ -2,17 +2,20 @@
 
 import msgspec
 
+from shared.indicator import Indicator
+
 
 class HeldNotice(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change of what upstream holds; `reset` means that nothing from before is held any more.
 
-    `refused` is everything that upstream refuses now, channel -> its text.
+    `refused` is everything that upstream refuses now, channel -> its text; `test_data` says whether it is the market.
     """
 
     added: list[str] = []
     removed: list[str] = []
     reset: bool = False
     refused: dict[str, str] = {}
+    test_data: Indicator | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -21,7 +21,11 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:resume                 | pub/sub channel | a client took a name over (gateway/resume.py)                 |
 | polygon:{F}:resume:NAME            | key, expires    | what the client of that name holds and has got                |
 | polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
-| polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters             |
+| polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters, test_data  |
+| polygon:{F}:control                | pub/sub channel | a request to ingest (shared/control.py)                       |
+| polygon:{F}:control:ID             | list, expires   | the answer to it                                              |
+| polygon:{F}:census                 | pub/sub channel | how many clients hold one of these? (shared/census.py)        |
+| polygon:{F}:census:ID              | list, expires   | each gateway's answer to it                                   |
 """
 
 from shared.channels import get_event_type, is_wildcard
@@ -45,6 +49,8 @@ class Names:
         self.ingest = f"{base}:ingest"
         self.resume = f"{base}:resume"
         self.upstream = f"{base}:upstream"
+        self.control = f"{base}:control"
+        self.census = f"{base}:census"
         self._all = f"{base}:all:"
         self._gateway = f"{base}:gateway:"
         self._prefix = "" if feed == "stocks" else f"{feed}:"
@@ -69,6 +75,14 @@ class Names:
     def get_resume(self, name: str) -> str:
         """The record of one client that can resume."""
         return f"{self.resume}:{name}"
+
+    def get_control_reply(self, request_id: str) -> str:
+        """Where the answer to one request is left."""
+        return f"{self.control}:{request_id}"
+
+    def get_census_reply(self, question_id: str) -> str:
+        """Where gateways leave their answers to one question."""
+        return f"{self.census}:{question_id}"
 
     def get_lease(self, gateway_id: str) -> str:
         """The lease of one gateway."""

@@ -9,6 +9,7 @@ split yields as many pieces (so no white space stands between events).  Any othe
 msgspec.Raw gives each event's own bytes.  Measured on 100-event frames of T and Q: 0.3 us an event against 0.6.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -69,6 +70,14 @@ def split_frame(frame: bytes) -> Split:
         if len(bodies) == len(heads):
             return Split(heads, bodies, 0)
     return _split_slowly(frame)
+
+
+def keep(split: Split, is_kept: Callable[[Head], bool]) -> Split:
+    """The split without the events that are not to be kept; the same one if all are."""
+    kept = [(head, body) for head, body in zip(split.heads, split.bodies, strict=True) if is_kept(head)]
+    if len(kept) == len(split.heads):
+        return split
+    return Split([head for head, _ in kept], [body for _, body in kept], split.malformed)
 
 
 def _check_utf8(frame: bytes) -> None:

@@ -9,6 +9,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from gateway.held import Held
 from shared.channels import EVENT_TYPES
 from shared.held import HeldNotice, encode_held
+from shared.indicator import Indicator, encode_indicator, make_indicator_status
 from shared.names import Names
 
 NAMES = Names("stocks")
@@ -22,6 +23,7 @@ class Store:
     def __init__(self) -> None:
         self.held: set[str] = set()
         self.refused: dict[str, str] = {}
+        self.test_data: bytes | None = None
         self.reads: list[str] = []
         self.failure: Exception | None = None
         self.meanwhile: list[Callable[[], None]] = []
@@ -36,6 +38,10 @@ class Store:
         if self.meanwhile:
             self.meanwhile.pop(0)()
         return answer
+
+    async def hget(self, name: str, field: str) -> bytes | None:
+        self._read(f"{name} {field}")
+        return self.test_data
 
     def _read(self, name: str) -> None:
         self.reads.append(name)
@@ -177,7 +183,7 @@ async def test_load_reads_both_under_their_names_and_replaces_what_was_known(cop
     copy.store.held = {"T.AAPL", "Q.*"}
     copy.store.refused = {"NOI.*": REFUSAL}
     await copy.held.load()
-    assert copy.store.reads == [NAMES.held, NAMES.refused]
+    assert copy.store.reads == [NAMES.held, NAMES.refused, f"{NAMES.upstream} test_data"]
     assert copy.get_held("T.AAPL", "Q.MSFT", "T.TSLA") == ["T.AAPL", "Q.MSFT"]
     assert copy.held.refused == {"NOI.*": REFUSAL}
     assert copy.changes == 2
@@ -194,7 +200,7 @@ async def test_a_notice_while_it_is_being_read_makes_it_read_again(copy: Copy) -
 
     copy.store.meanwhile = [change]
     await copy.held.load()
-    assert len(copy.store.reads) == 4
+    assert len(copy.store.reads) == 6
     assert copy.get_held("T.AAPL", "T.MSFT") == ["T.MSFT"]
     assert copy.held.refused == {"NOI.*": REFUSAL}
 
@@ -202,7 +208,7 @@ async def test_a_notice_while_it_is_being_read_makes_it_read_again(copy: Copy) -
 async def test_it_reads_until_no_notice_comes_in_between(copy: Copy) -> None:
     copy.store.meanwhile = [lambda: copy.hear("T.AAPL")] * 3
     await copy.held.load()
-    assert len(copy.store.reads) == 8
+    assert len(copy.store.reads) == 12
     assert copy.get_held("T.AAPL") == [], "the last reading counts, and there was no notice after it"
     assert copy.changes == 4
 
@@ -211,7 +217,7 @@ async def test_an_unreadable_notice_while_reading_does_not_count(copy: Copy) -> 
     copy.store.held = {"T.AAPL"}
     copy.store.meanwhile = [lambda: copy.held.on_notice(b"x")]
     await copy.held.load()
-    assert len(copy.store.reads) == 2
+    assert len(copy.store.reads) == 3
     assert copy.get_held("T.AAPL") == ["T.AAPL"]
 
 
@@ -226,3 +232,29 @@ async def test_a_redis_that_cannot_be_read_leaves_what_was_known(
     assert copy.held.refused == {"NOI.*": REFUSAL}
     assert copy.changes == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+# Whether it is the market at all.
+
+SIMULATED = Indicator("simulated", "halt")
+
+
+async def test_test_data_is_known_from_a_notice_and_from_reading_and_each_notice_says_it_anew(copy: Copy) -> None:
+    assert not copy.held.test_data
+    copy.hear("T.AAPL", test_data=SIMULATED)
+    assert list(copy.held.test_data) == [make_indicator_status(SIMULATED)]
+    copy.store.test_data = encode_indicator(Indicator("replay", "monday.rec"))
+    await copy.held.load()
+    assert [status.message for status in copy.held.test_data] == ["this is test data: mode replay, scenario monday.rec"]
+    copy.hear("T.MSFT")
+    assert not copy.held.test_data
+
+
+@pytest.mark.parametrize(("stored", "is_known"), [(None, True), (b"", False), (b"{", False)])
+async def test_a_redis_that_came_back_empty_does_not_make_test_data_the_market(
+    copy: Copy, stored: bytes | None, is_known: bool
+) -> None:
+    copy.hear(test_data=SIMULATED)
+    copy.store.test_data = stored
+    await copy.held.load()
+    assert bool(copy.held.test_data) is is_known

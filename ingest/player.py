@@ -1,0 +1,14 @@
+"""Who can play test data in Polygon's place: ingest/rehearsal.py drives it, and knows no more of it than this."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Player(Protocol):
+    """Plays events of its own; the simulated market and the replay of a recording are players."""
+
+    def set_held(self, held: frozenset[str]) -> None:
+        """Channels that are subscribed now (`EV.SYM`, `EV.*`, `*`): only events of these are emitted from now on."""
+
+    async def run(self, emit: Callable[[bytes], None]) -> None:
+        """Emit frames (JSON arrays of events, at most 256 KiB each); return when it is over."""

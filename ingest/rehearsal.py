@@ -1,0 +1,215 @@
+"""Plays upstream with test data: greets, authenticates and acks as Polygon does, and lets a player play the events.
+
+What plays can be switched at any time: upstream stays connected and subscribed, so clients notice nothing but other
+prices.  The programme is what plays as a rule (the simulated market with a scenario, or a recording); a guest is a
+recording that an operator plays for a while, after which the programme goes on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from ingest.player import Player
+from ingest.players import Take, find_scenario, is_recording, make_replay
+from ingest.simulator import Simulation
+from ingest.upstream import Upstream
+from shared.config import Config
+from shared.indicator import Indicator
+from shared.protocol import (
+    AUTH_SUCCESS,
+    CONNECTED,
+    Status,
+    encode_status,
+    parse_action,
+    subscribed,
+    unsubscribed,
+)
+
+_log = logging.getLogger(__name__)
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+class Part(NamedTuple):
+    """A player, how it is called, and whether it replays a recording."""
+
+    player: Player
+    name: str
+    is_replay: bool
+
+
+class Guest(NamedTuple):
+    """A recording that is played for a while; `id` is the operator's word for this playing of it."""
+
+    id: str
+    part: Part
+
+
+class Rehearsal:
+    """Feeds frames of test data to `take` for as long as the process runs; needs a running event loop.
+
+    Raises players.Unplayable if the configuration names what cannot be played.
+    """
+
+    def __init__(
+        self, upstream: Upstream, take: Callable[[bytes], None], simulation: Simulation, config: Config
+    ) -> None:
+        self._upstream = upstream
+        self._take = take
+        self._held: set[str] = set()
+        self._switched = asyncio.Event()
+        self._simulation = simulation
+        self._programme = self._find_part(config.test_scenario)
+        self._guest: Guest | None = None
+        self._is_over = False  # the programme was a recording, and has ended
+        self.on_changed: Callable[[], None] = lambda: None
+        self.enabled = True
+        self.speed = config.test_speed
+        self.symbols = config.test_symbols
+        self.frames = 0
+
+    def _find_part(self, scenario: str) -> Part:
+        name = Path(scenario).name  # clients need not know where it lies
+        if is_recording(scenario):
+            return Part(make_replay(Take(scenario)), name, is_replay=True)
+        self._simulation.set_scenario(find_scenario(scenario))
+        return Part(self._simulation, name, is_replay=False)
+
+    @property
+    def _part(self) -> Part:
+        return self._guest.part if self._guest is not None else self._programme
+
+    def get_indicator(self) -> Indicator:
+        """What clients are told."""
+        return Indicator("replay" if self._part.is_replay else "simulated", self._part.name, (), self.enabled)
+
+    def get_status(self) -> dict[str, Any]:
+        """What operators are told; `replay` is the id of the guest."""
+        return {
+            "enabled": self.enabled,
+            "scenario": self._part.name,
+            "speed": self.speed,
+            "symbols": list(self.symbols),
+            "frames": self.frames,
+            "replay": self._guest.id if self._guest is not None else "",
+            "over": self._is_over,
+        }
+
+    # Switches: each takes effect at once.
+
+    def _switch(self) -> None:
+        self._switched.set()
+        self.on_changed()
+
+    def enable(self, enabled: bool) -> None:
+        """Stop all events, or let them go on."""
+        if enabled != self.enabled:
+            self.enabled = enabled
+            _log.warning("test data: %s", "enabled" if enabled else "disabled")
+            self._switch()
+
+    def set_scenario(self, scenario: str) -> None:
+        """Play this scenario or recording as the programme, now; raises Unplayable, and then nothing has changed."""
+        self._programme = self._find_part(scenario)
+        self._guest = None
+        self._is_over = False
+        _log.warning("test data: scenario %s", self._programme.name)
+        self._switch()
+
+    def set_speed(self, speed: float) -> None:
+        """How fast the simulated market's time runs."""
+        self._simulation.set_speed(speed)
+        self.speed = speed
+        _log.warning("test data: speed %g", speed)
+
+    def set_symbols(self, symbols: Iterable[str]) -> None:
+        """The symbols of the simulated market; none: its own list."""
+        self.symbols = tuple(symbols)
+        self._simulation.set_symbols(self.symbols)
+        _log.warning("test data: %s", f"{len(self.symbols)} symbols" if self.symbols else "the simulator's own symbols")
+        self.on_changed()
+
+    def play_guest(self, ident: str, take: Take) -> None:
+        """Play a recording until it ends or is stopped; raises Unplayable, and then nothing has changed."""
+        self._guest = Guest(ident, Part(make_replay(take), Path(take.path).name, is_replay=True))
+        _log.warning("test data: replay of %s", take.path)
+        self._switch()
+
+    def stop_guest(self, ident: str) -> None:
+        """Go back to the programme, if this guest still plays."""
+        if self._guest is not None and self._guest.id == ident:
+            self._end_guest()
+
+    def _end_guest(self) -> None:
+        self._guest = None
+        _log.warning("test data: the replay is over; back to %s", self._programme.name)
+        self._switch()
+
+    # What plays.
+
+    async def run(self) -> None:
+        """Greet, then play for ever what is to be played."""
+        self._upstream.opened(self._receive)
+        self._say([CONNECTED])
+        while True:
+            self._switched.clear()
+            await self._play(self._part)
+
+    async def _play(self, part: Part) -> None:
+        """Until it is over, or something else is to be played."""
+        switched = asyncio.create_task(self._switched.wait(), name="test data switch")
+        tasks: list[asyncio.Task[Any]] = [switched]
+        if self.enabled and not (self._is_over and part is self._programme):
+            part.player.set_held(frozenset(self._held))
+            tasks.append(asyncio.create_task(part.player.run(self._emit), name=f"test data: {part.name}"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _end(tasks)
+        if switched not in done:
+            self._on_over(part, tasks[1])
+
+    def _on_over(self, part: Part, task: asyncio.Task[Any]) -> None:
+        if not part.is_replay:
+            task.result()
+            raise AssertionError("a simulated market has no end")
+        if (problem := task.exception()) is not None:
+            _log.error("test data: %s: %s", part.name, problem)
+        if self._guest is not None:
+            self._end_guest()
+        else:
+            self._is_over = True
+            _log.warning("test data: the recording is over; nothing comes after it")
+
+    def _emit(self, frame: bytes) -> None:
+        self.frames += 1
+        self._take(frame)
+
+    # Upstream's side of the conversation (PROTOCOL c).
+
+    def _say(self, statuses: list[Status]) -> None:
+        # Not from within the call that sent the action: upstream answers later, too.
+        loop = asyncio.get_running_loop()
+        for status in statuses:
+            loop.call_soon(self._upstream.on_status, encode_status(status))
+
+    def _receive(self, text: str) -> None:
+        action = parse_action(text)
+        if action.action == "auth":
+            self._say([AUTH_SUCCESS])
+            return
+        channels = action.params.split(",")
+        if action.action == "subscribe":
+            self._held.update(channels)
+            self._say([subscribed(channel) for channel in channels])
+        else:
+            self._held.difference_update(channels)
+            self._say([unsubscribed(channel) for channel in channels])
+        self._part.player.set_held(frozenset(self._held) if self.enabled else _NOBODY)
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

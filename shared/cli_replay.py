@@ -1,0 +1,79 @@
+"""`polygon-proxy replay`: plays a recording for a while, and then what was played before."""
+
+import asyncio
+import contextlib
+import re
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from shared.asking import INTERRUPTED, run, say
+from shared.cli_test import describe
+from shared.control import Asker, NotDone
+
+_LOOK_EVERY_S: Final = 0.5
+_TELL_EVERY_S: Final = 5.0
+
+
+def _check_speed(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
+    if text == "max":
+        return None
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= 1000:
+        raise click.BadParameter("expected a factor up to 1000, such as 1 or 10, or max")
+    return float(text)
+
+
+def _check_start(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?", text):
+        raise click.BadParameter("expected a time of day in New York, such as 09:29:55")
+    return text
+
+
+async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
+    """Play until it is over; whatever ends this ends the replay too."""
+    status = await asker.ask("replay", {"id": ident, **args})
+    say(describe(status))
+    looks = 0
+    try:
+        while status.get("replay") == ident:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            status = await asker.ask("status")
+            looks += 1
+            if looks % round(_TELL_EVERY_S / _LOOK_EVERY_S) == 0:
+                say(f"{status.get('frames', 0)} frames played since ingest started")
+    except BaseException:
+        with contextlib.suppress(NotDone):  # whoever asked hears of the first failure
+            await asker.ask("stop", {"id": ident})
+        raise
+    click.echo(f"over; now {describe(status)}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--speed", callback=_check_speed, default="1", show_default=True, help="A factor, or max.")
+@click.option(
+    "--from", "start", callback=_check_start, metavar="HH:MM:SS", help="Begin at this time of day in New York."
+)
+@click.option("--loop", is_flag=True, help="Begin again at the end, until Ctrl-C.")
+@click.option("--rewrite-times", is_flag=True, help="Let each event's times be now's.")
+def replay(file: Path, speed: float | None, start: str | None, *, loop: bool, rewrite_times: bool) -> None:
+    """Play the recording FILE, which ingest must be able to read; Ctrl-C goes back to what was played before."""
+    args = {
+        "path": str(file.expanduser().resolve()),
+        "speed": speed,
+        "start": start,
+        "loop": loop,
+        "rewrite_times": rewrite_times,
+    }
+
+    async def work(asker: Asker) -> int:
+        try:
+            await play(asker, secrets.token_hex(8), args)
+        except asyncio.CancelledError:
+            say("stopped")
+            return INTERRUPTED
+        return 0
+
+    run(work)

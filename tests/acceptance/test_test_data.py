@@ -1,0 +1,280 @@
+"""Test data from the outside: the installed commands, real processes, and the official clients beside them."""
+
+import json
+import signal
+import sys
+import time
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.processes import Process, python, until
+from tests.proxy import CLIENT_KEY, Proxy, running_proxy
+from tests.redis_state import find_free_port
+
+TRADE = '{"ev":"T","sym":"AAPL","i":"mine","x":4,"p":1.50,"s":100,"t":1700000000000,"q":1,"z":3}'
+LIVE = b'{"ev":"T","sym":"%b","i":"live-%d","x":10,"p":161.87,"s":300,"t":1651684192462,"q":1,"z":3}'
+SIMULATED = "test_data: this is test data: mode simulated, scenario normal"
+
+
+async def command(proxy: Proxy, *words: str) -> tuple[int, str]:
+    """What `polygon-proxy WORDS` ends with and says; it reads the same environment as the processes."""
+    process = await Process.start(python("shared.cli", *words), proxy.directory, proxy.environ, name="command")
+    try:
+        return await process.wait(20), process.output
+    finally:
+        await process.end()
+
+
+def simulated(directory: Path, symbols: str = "") -> AbstractAsyncContextManager[Proxy]:
+    return running_proxy(directory, ENABLE_TEST_MODE="true", TEST_SYMBOLS=symbols)
+
+
+def mixed(directory: Path, symbols: str = "AAPL,TSLA", port: int = 0) -> AbstractAsyncContextManager[Proxy]:
+    metrics = {"ENABLE_METRICS": "true", "METRICS_PORT": str(port)} if port else {}
+    environ = {"MIX_TEST_DATA": "true", "TEST_SYMBOLS": symbols, **metrics}
+    return running_proxy(directory, **environ)  # type: ignore[arg-type]  # these are all variables
+
+
+def find_foreign(events: list[bytes], symbol: str, *, is_live: bool) -> list[bytes]:
+    """The symbol's events that did not come from where they should."""
+    mine = [event for event in events if json.loads(event)["sym"] == symbol]
+    return [event for event in mine if (b'"live-' in event) != is_live]
+
+
+async def test_greeting_auth_reply_and_acks_say_first_what_polygon_says_and_then_that_it_is_test_data(
+    tmp_path: Path,
+) -> None:
+    async with simulated(tmp_path) as proxy:
+        client = await proxy.join("T.AAPL", "Q.AAPL")
+        frames = [json.loads(frame) for frame in client.frames]
+        said = [[f"{one['status']}: {one['message']}" for one in frame if one["ev"] == "status"] for frame in frames]
+        assert said[0] == ["connected: Connected Successfully", SIMULATED]
+        assert said[1] == ["auth_success: authenticated", SIMULATED]
+        acks = [status for frame in said[2:] for status in frame]
+        assert acks[:1] == ["success: subscribed to: T.AAPL"] and acks[-1] == SIMULATED
+        await client.until_first_event()
+
+
+async def test_switches_take_effect_within_a_second_and_break_no_client(tmp_path: Path) -> None:
+    async with simulated(tmp_path, symbols="AAPL,MSFT") as proxy:
+        client = await proxy.join("T.*")
+        await client.until_first_event()
+        assert await command(proxy, "test", "disable") == (
+            0,
+            "simulated, scenario normal, speed 1, 2 symbols: AAPL,MSFT, disabled\n",
+        )
+        count = len(client.events)
+        later = await proxy.join("T.AAPL")
+        assert later.statuses[-1].endswith("stopped")
+        assert client.statuses[-1].endswith("stopped"), "who is connected hears it too"
+        status, output = await command(proxy, "test", "symbols", "TSLA")
+        assert (status, "1 symbols: TSLA" in output) == (0, True)
+        assert len(client.events) == count
+        assert (await command(proxy, "test", "enable"))[0] == 0
+        await client.until_events(count + 3)
+        assert {json.loads(event)["sym"] for event in client.events[count:]} == {"TSLA"}
+        status, output = await command(proxy, "test", "scenario", "HALT")
+        assert (status, output.split(",")[1]) == (0, " scenario halt")
+        began = time.monotonic()
+        await client.until(lambda: client.statuses[-1].endswith("scenario halt"), "word of the scenario")
+        await client.until_events(len(client.events) + 1)
+        assert time.monotonic() - began < 1.0
+        assert client.is_open and later.is_open
+        assert await proxy.redis.get_refcount() == {"T.*": 1, "T.AAPL": 1}
+
+
+async def test_a_bad_scenario_is_told_with_its_place_and_the_old_one_goes_on(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("this is = = no TOML")
+    async with simulated(tmp_path) as proxy:
+        client = await proxy.join("T.*")
+        status, output = await command(proxy, "test", "scenario", "bad.toml")
+        assert status == 1 and output.count("\n") == 1 and f"{bad}" in output and "line 1" in output
+        assert "scenario normal" in (await command(proxy, "test", "status"))[1]
+        await client.until_events(len(client.events) + 1)
+        assert not any("halt" in said for said in client.statuses)
+
+
+@pytest.mark.parametrize("scenario", ["bad.toml", "absent.toml", "absent.rec"])
+async def test_an_ingest_whose_scenario_cannot_be_played_ends_with_one_line_and_2(
+    scenario: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_text("this is = = no TOML")
+    environ = {"TEST_SCENARIO": scenario, "ENABLE_TEST_MODE": "true"}
+    process = await Process.start([sys.executable, "-m", "ingest"], tmp_path, environ, name="ingest")
+    try:
+        assert await process.wait(10) == 2
+    finally:
+        await process.end()
+    assert process.output.startswith("configuration: TEST_SCENARIO: ") and process.output.count("\n") == 1
+    assert scenario in process.output
+
+
+async def test_injected_bytes_arrive_as_they_are_and_the_clients_are_counted(tmp_path: Path) -> None:
+    async with simulated(tmp_path, symbols="ZZZ") as proxy:
+        await proxy.start_gateway()
+        await proxy.until_listening(proxy.gateways[1])
+        first, second = await proxy.join("T.AAPL"), await proxy.join("T.*", gateway=1)
+        await proxy.join("Q.AAPL")
+        odd = '{ "ev":"T", "sym":"AAPL", "p":1.50e0,"extra":{"a":[1]} }'
+        status, output = await command(proxy, "inject", odd)
+        assert (status, output) == (0, "1 events injected, 2 clients reached\n")
+        for client in (first, second):
+            await client.until_event(odd.encode())
+        status, output = await command(proxy, "inject", '[{"ev":"T","sym":"AAPL"},{"ev":"T","sym":"AAPL","p":"1"}]')
+        assert (status, output) == (1, "event 2, field p: expected a number\n")
+        lines = [f'{{"ev":"T","sym":"AAPL","q":{number}}}' for number in range(1200)]
+        (tmp_path / "events.jsonl").write_text("\n".join(["[" + ",".join(lines[:700]) + "]", *lines[700:], ""]))
+        status, output = await command(proxy, "inject", "--file", "events.jsonl")
+        assert (status, output) == (0, "1200 events injected, 2 clients reached\n")
+        await first.until_event(lines[-1].encode())
+        assert [event.decode() for event in first.events if b'"q":' in event] == lines
+
+
+async def test_a_gateway_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    async with simulated(tmp_path, symbols="ZZZ") as proxy:
+        await proxy.join("T.AAPL")
+        frozen = (await proxy.start_gateway()).process
+        await proxy.until_listening(proxy.gateways[1])
+
+        async def have_joined() -> bool:
+            return len(await proxy.redis.get_leases()) == 2
+
+        await until(have_joined, "both gateways have a lease")
+        frozen.child.send_signal(signal.SIGSTOP)
+        status, output = await command(proxy, "inject", TRADE)
+        frozen.child.send_signal(signal.SIGCONT)
+        assert (status, output) == (0, "1 events injected, 1 clients reached (1 gateways did not say how many)\n")
+
+
+async def test_a_live_feed_takes_no_injection_and_has_no_indicator(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        client = await proxy.join("T.AAPL")
+        for words in (["inject", TRADE], ["test", "disable"], ["test", "scenario", "halt"]):
+            status, output = await command(proxy, *words)
+            assert status == 1 and output.startswith("this ingest plays no test data") and output.count("\n") == 1
+        assert await command(proxy, "test", "status") == (0, "live: no test data\n")
+        await proxy.emit(LIVE % (b"AAPL", 1), client)
+        assert client.events == [LIVE % (b"AAPL", 1)]
+        assert not any("test_data" in said for said in client.statuses)
+
+
+@pytest.mark.parametrize("package", ["massive", "polygon"])
+async def test_official_clients_take_the_indicator_without_harm(package: str, tmp_path: Path) -> None:
+    async with simulated(tmp_path) as proxy:
+        where = f"127.0.0.1:{proxy.gateways[0].port}"
+        words = python("tests.official_client", package, where, CLIENT_KEY, "T.AAPL", "Q.*", "A.*")
+        client = await Process.start(words, proxy.directory, name=package)
+        try:
+            models = ["EquityTrade", "EquityQuote", "EquityAgg"]
+            await until(lambda: all(f'["{m}"' in client.output for m in models), "all models", (client,), 20)
+            assert (await command(proxy, "test", "scenario", "halt"))[0] == 0
+            heard = client.output.count('["Equity')
+            await until(lambda: client.output.count('["Equity') > heard + 3, "more after the switch", (client,))
+            assert '["ended"' not in client.output and "Traceback" not in client.output
+        finally:
+            await client.end()
+
+
+async def test_a_redis_that_restarts_empty_makes_nobody_forget_that_it_is_test_data(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as proxy:
+        client = await proxy.join("T.*")
+        assert (await command(proxy, "test", "scenario", "halt"))[0] == 0
+        proxy.redis.server.kill()
+        await proxy.redis.start_empty()
+        during = await proxy.join()
+        assert during.statuses[1].endswith("scenario halt")
+
+        async def is_written() -> bool:
+            return '"scenario":"halt"' in (await proxy.redis.get_upstream()).get("test_data", "")
+
+        await until(is_written, "the field in the hash")
+        await client.until_events(len(client.events) + 1)
+        assert (await proxy.join()).statuses[1].endswith("scenario halt")
+        assert client.statuses[-1].endswith("scenario halt"), "and it was told no other thing meanwhile"
+
+
+async def test_health_and_metrics_say_that_it_is_test_data(tmp_path: Path) -> None:
+    port = find_free_port()
+    async with mixed(tmp_path, "AAPL", port), aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/health") as reply:
+            health = await reply.json()
+        async with session.get(f"http://127.0.0.1:{port}/metrics") as reply:
+            metrics = await reply.text()
+    assert health["test_data"] == {"mode": "mixed", "scenario": "normal", "symbols": ["AAPL"], "enabled": True}
+    assert 'polygon_proxy_ingest_test_data{mode="mixed",scenario="normal"} 1.0' in metrics
+    assert "polygon_proxy_ingest_live_dropped 0.0" in metrics
+
+
+async def test_nobody_there_is_one_clear_line(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as proxy:
+        await proxy.ingest.stop()
+        status, output = await command(proxy, "test", "status")
+        assert (status, output) == (1, "no ingest is running (nobody has the upstream slot)\n")
+        proxy.environ["REDIS_URL"] = "redis://127.0.0.1:1"
+        status, output = await command(proxy, "inject", TRADE)
+        assert status == 1 and output.startswith("Redis at 127.0.0.1:1 does not answer") and output.count("\n") == 1
+
+
+async def test_a_mixed_symbol_is_one_or_the_other_also_while_polygon_is_down(tmp_path: Path) -> None:
+    async with mixed(tmp_path) as proxy:
+        wild = await proxy.join("T.*", "Q.*")
+        simulated_one, live_one = await proxy.join("T.AAPL"), await proxy.join("T.MSFT")
+        assert wild.statuses[0:2] == [
+            "connected: Connected Successfully",
+            "test_data: this is test data: mode mixed, scenario normal, simulated symbols: AAPL,TSLA",
+        ]
+        assert proxy.find_subscribes("T.AAPL") == 0 and proxy.find_subscribes("T.*") == 1
+        await simulated_one.until_first_event()
+        await proxy.fake.emit(LIVE % (b"AAPL", 1), LIVE % (b"MSFT", 1))
+        await wild.until_event(LIVE % (b"MSFT", 1))
+        await live_one.until_event(LIVE % (b"MSFT", 1))
+        await wild.until_events(len(wild.events) + 5)
+        assert find_foreign(wild.events + simulated_one.events, "AAPL", is_live=False) == []
+
+        async def is_counted() -> bool:
+            return (await proxy.redis.get_upstream())["live_dropped"] == "1"
+
+        await until(is_counted, "the live event that was dropped")
+        status, output = await command(proxy, "inject", TRADE.replace("AAPL", "MSFT"))
+        assert status == 1 and output.startswith("T.MSFT: its symbol is live") and output.count("\n") == 1
+        assert await command(proxy, "inject", TRADE) == (0, "1 events injected, 2 clients reached\n")
+        await proxy.fake.stop()
+        await proxy.until_state("down")
+        began = time.monotonic()
+        late = await proxy.join("T.TSLA")
+        assert time.monotonic() - began < 1.5, "an ack of its own, not that for want of an answer"
+        await late.until_first_event()
+        await proxy.fake.start()
+        await proxy.fake.wait_held(["T.*"])
+        told = [said for client in (simulated_one, late) for said in client.statuses if said.startswith("gap")]
+        await live_one.until(lambda: any(said.startswith("gap") for said in live_one.statuses), "the gap")
+        assert told == []
+        assert live_one.statuses[-1].endswith("channels: T.MSFT")
+
+
+async def test_a_symbol_moves_between_live_and_simulated(tmp_path: Path) -> None:
+    async with mixed(tmp_path, "TSLA") as proxy:
+        client = await proxy.join("T.AAPL", "T.TSLA")
+        await proxy.fake.wait_held(["T.AAPL"])
+        await proxy.emit(LIVE % (b"AAPL", 1), client)
+        assert (await command(proxy, "test", "symbols", "AAPL"))[0] == 0
+        before = len(client.events)
+        await proxy.fake.wait_for(lambda: proxy.fake.held() == {"T.TSLA"})
+        await proxy.fake.emit(LIVE % (b"AAPL", 2), LIVE % (b"TSLA", 2))
+        await client.until_event(LIVE % (b"TSLA", 2))
+        await client.until(lambda: any(b"AAPL" in event for event in client.events[before:]), "AAPL simulated")
+        assert find_foreign(client.events[before:], "AAPL", is_live=False) == []
+        assert (await command(proxy, "test", "symbols", "TSLA"))[0] == 0
+        before = len(client.events)
+        await proxy.fake.wait_for(lambda: proxy.fake.held() == {"T.AAPL"})
+        await proxy.fake.emit(LIVE % (b"AAPL", 3))
+        await client.until_event(LIVE % (b"AAPL", 3))
+        await client.until(lambda: any(b"TSLA" in event for event in client.events[before:]), "TSLA simulated")
+        assert find_foreign(client.events[before:], "AAPL", is_live=True) == []
+        assert find_foreign(client.events[before:], "TSLA", is_live=False) == []
+        assert client.events.count(LIVE % (b"AAPL", 3)) == 1
+        assert client.is_open
