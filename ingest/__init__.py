@@ -1,6 +1,6 @@
 """The one process that talks to Polygon.
 
-An event comes in through polygon.py (or simulator.py), is taken by intake.py, collected by batch.py and sent by
+An event comes in through polygon.py (or simulator/), is taken by intake.py, collected by batch.py and sent by
 publisher.py.  Demand comes in through demand_watch.py, is compared by reconcile.py and goes out through upstream.py.
 session.py is the conversation's state, overlap.py what may come twice in it, state.py what operators see of it, ops.py
 what monitors do, logbook.py how far back the log reaches.  slot.py is the right to do all this, tenure.py what runs

@@ -11,7 +11,7 @@ from ingest.intake import Intake
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
-from ingest.simulator import SYMBOLS, Simulator
+from ingest.simulator import SYMBOLS, Simulation, Simulator
 from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.upstream import Upstream
@@ -108,9 +108,10 @@ class Tenure:
     def _make_source(self) -> Polygon | Simulator:
         config = self._config
         if config.is_simulated:
-            _log.warning("SIMULATED FEED: invented prices for %d symbols, such as %s", len(SYMBOLS), SYMBOLS[0])
+            symbols = config.test_symbols or SYMBOLS
+            _log.warning("SIMULATED FEED: invented prices for %d symbols, such as %s", len(symbols), symbols[0])
             _log.warning("set POLYGON_API_KEY for the real market")
-            return Simulator(self._upstream, self._intake.take)
+            return Simulator(self._upstream, self._intake.take, Simulation(config, self._redis, self._names))
         _log.info("feed: %s", config.polygon_ws_url)
         retry_s = config.reconnect_delay_ms / 1000.0
         return Polygon(

@@ -1,4 +1,4 @@
-"""What upstream is to the rest of ingest, whoever plays it (ingest/polygon.py or ingest/simulator.py).
+"""What upstream is to the rest of ingest, whoever plays it (ingest/polygon.py or ingest/simulator).
 
 Statuses come in from the intake, demand from the watch; what goes out is a few actions.  The session says what a
 status means, the reconcile what to ask for; this file joins them and keeps what operators read.

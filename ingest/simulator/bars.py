@@ -54,9 +54,7 @@ def close_second(totals: Totals, start_ms: int, prices: list[int], sizes: list[i
         return None
     four = (marks[0], max(marks), min(marks), marks[-1])
     totals.marks += four
-    return Bar(
-        start_ms, 1000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open
-    )
+    return Bar(start_ms, 1000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open)
 
 
 def close_minute(totals: Totals, start_ms: int) -> Bar | None:
@@ -67,9 +65,7 @@ def close_minute(totals: Totals, start_ms: int) -> Bar | None:
     if not marks:
         return None
     four = (marks[0], max(marks), min(marks), marks[-1])
-    return Bar(
-        start_ms, 60_000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open
-    )
+    return Bar(start_ms, 60_000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open)
 
 
 def write_bar(symbol: str, bar: Bar, texts: PriceTexts, ending: str) -> str:

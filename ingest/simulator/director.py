@@ -17,7 +17,7 @@ from ingest.simulator.scenario import Phase, Scenario
 from ingest.simulator.stock import Factors, Stock
 from ingest.simulator.wire import Wire
 
-_CALM: Final = Phase(name="calm")
+_CALM: Final = Phase(name="calm", seconds=0)
 _MOST_DRIVE_S: Final = 10.0
 _PERCENT_MOST: Final = 90  # a price never loses more at once
 

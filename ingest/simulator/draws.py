@@ -28,7 +28,8 @@ GAPS: Final = _make_gaps()  # exponential with mean 1
 
 # 1 NYSE American, 2 Nasdaq BX, 4 FINRA (off exchange), 8 EDGA, 9 EDGX, 10 NYSE, 11 Arca, 12 Nasdaq, 15 IEX, 17 PSX,
 # 18 BYX, 19 BZX, 20 MIAX Pearl, 21 MEMX
-TRADE_EXCHANGES: Final = (4,) * 26 + (12,) * 10 + (11,) * 6 + (10,) * 6 + (19,) * 4 + (9,) * 5 + (21,) * 3 + (15, 8, 20, 2)  # fmt: skip
+_BUSY: Final = (4,) * 26 + (12,) * 10 + (11,) * 6 + (10,) * 6 + (19,) * 4 + (9,) * 5
+TRADE_EXCHANGES: Final = (*_BUSY, 21, 21, 21, 15, 8, 20, 2)
 FINRA: Final = 4  # where trades in the middle of the spread are made
 _QUOTE_EXCHANGES: Final = (12, 12, 11, 11, 10, 19, 9, 21, 12, 11, 10, 19, 9, 8, 18, 17)
 QUOTE_EXCHANGES: Final = tuple(f'"bx":{bid},"ax":{ask},' for bid in _QUOTE_EXCHANGES for ask in _QUOTE_EXCHANGES)

@@ -34,7 +34,7 @@ SYMBOLS: Final = tuple(_TABLE)
 
 
 def make_listings(symbols: tuple[str, ...]) -> list[Listing]:
-    """One for each symbol, the busiest first.  A symbol that we do not know gets what its name says, always the same."""
+    """One for each symbol, the busiest first.  A symbol that we do not know gets what its name says."""
     return [_make_listing(symbol, rank) for rank, symbol in enumerate(symbols)]
 
 

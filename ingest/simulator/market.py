@@ -155,7 +155,9 @@ class Market:
     def _set_session(self, day: Day, is_new_day: bool) -> None:
         now_ms = self._second_ms
         session = self._hours.get_session(now_ms)
-        opens, closes = (now_ms == day.open_ms, now_ms == day.close_ms) if day.open_ms < day.close_ms else (False, False)
+        opens, closes = (
+            (now_ms == day.open_ms, now_ms == day.close_ms) if day.open_ms < day.close_ms else (False, False)
+        )
         if not (opens or closes or is_new_day or session != self._session):
             return
         self._session = session
@@ -196,9 +198,7 @@ class Market:
     def get_state(self) -> bytes:
         """For another run: prices go on where they were, and on the same day the day's totals."""
         stocks = {
-            s.symbol: SavedStock(
-                s.fair, s.regime, s.totals.volume, s.totals.turnover, s.totals.official_open, s.trades
-            )
+            s.symbol: SavedStock(s.fair, s.regime, s.totals.volume, s.totals.turnover, s.totals.official_open, s.trades)
             for s in self._stocks
         }
         return msgspec.json.encode(Saved(self._date, self._wire.sequence, stocks))

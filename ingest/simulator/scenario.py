@@ -7,7 +7,7 @@ import msgspec
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    seconds: float = 0  # simulated; 0: until the close
+    seconds: float  # simulated; 0: until the close
     volatility: float = 1
     activity: float = 1  # factor on the number of events
     activity_to: float | None = None  # where the factor has got to at the phase's end, geometric
@@ -19,7 +19,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     halt: str = ""  # luld, news, level1, level2 or level3
 
 
-_CALM = Phase(name="calm")
+_CALM = Phase(name="calm", seconds=0)
 
 
 class Scenario(msgspec.Struct, frozen=True):

@@ -47,9 +47,39 @@ class Stock:
     """Prices are in 1/10,000 dollar."""
 
     __slots__ = (
-        "ask", "bid", "depths", "fair", "factors", "halt", "has_quotes", "has_trades", "held", "high", "high_band",
-        "limit", "listing", "low", "low_band", "lot", "marks", "prices", "prints", "quote_head", "quotes_s", "regime",
-        "sides", "sigma", "sizes", "symbol", "tail", "tick", "ticks", "totals", "trade_head", "trades", "widths",
+        "ask",
+        "bid",
+        "depths",
+        "factors",
+        "fair",
+        "halt",
+        "has_quotes",
+        "has_trades",
+        "held",
+        "high",
+        "high_band",
+        "limit",
+        "listing",
+        "lot",
+        "low",
+        "low_band",
+        "marks",
+        "prices",
+        "prints",
+        "quote_head",
+        "quotes_s",
+        "regime",
+        "sides",
+        "sigma",
+        "sizes",
+        "symbol",
+        "tail",
+        "tick",
+        "ticks",
+        "totals",
+        "trade_head",
+        "trades",
+        "widths",
     )  # fmt: skip
 
     def __init__(self, listing: Listing, quotes_s: float, ending: str) -> None:
@@ -118,7 +148,9 @@ class Stock:
     def _set_widths(self, usual: float) -> None:
         ticks = usual / self.tick
         most = max(1, int(_MOST_WIDTH * self.fair / self.tick))
-        self.widths = _make_widths(round(ticks, 1) if ticks < 10 else round(ticks), most if ticks > most / 2 else 0, self.tick)
+        self.widths = _make_widths(
+            round(ticks, 1) if ticks < 10 else round(ticks), most if ticks > most / 2 else 0, self.tick
+        )
 
     def _set_bounds(self) -> None:
         """Where the fair price turns, so that no quote leaves the bands."""

@@ -72,7 +72,7 @@ class Wire:
             )
 
     def imbalance(self, stock: Stock, kind: str, at: int, surplus: int, paired: int, now_ms: int) -> None:
-        """NOI; kind: M core opening, C closing, H reopening; at: hhmm in New York; shares, of which surplus not paired."""
+        """NOI, in shares; kind: M core opening, C closing, H reopening; at: hhmm in New York."""
         self._imbalances += 1
         if "NOI" in stock.held:
             self.events.append(
