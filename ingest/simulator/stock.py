@@ -126,7 +126,9 @@ class Stock:
         stress = factors.volatility * self.regime
         relative = QUIET_SIGMA * stress / sqrt(max(1e-9, self.quotes_s * factors.activity))
         self.sigma = 0.0 if self.halt or self.limit else min(_MOST_STEP, relative) * fair
-        usual = (0.00003 + 0.003 / self.listing.weight) * fair * sqrt(stress) * factors.spread * (1 + 2 * is_extended)
+        # Quiet, it is a tick or a little more; a busy symbol's is the tick.
+        quiet = max(0.8 * self.tick, (0.00003 + 0.003 / self.listing.weight) * fair)
+        usual = quiet * sqrt(stress) * factors.spread * (1 + 2 * is_extended)
         self._set_widths(_HALT_WIDTH * fair / 1.2 if self.halt else usual)
         shown = 4 * factors.size / sqrt(max(0.01, stress)) / (1 + is_extended)
         self.depths = make_depths(round(min(1000.0, max(0.1, shown)), 1))
