@@ -16,7 +16,7 @@ from ingest.simulator.auctions import Auctions
 from ingest.simulator.bars import Bar, Totals, close_minute, close_second
 from ingest.simulator.director import Director
 from ingest.simulator.draws import GAUSS
-from ingest.simulator.hours import EXTENDED, REGULAR, Day, Hours
+from ingest.simulator.hours import CLOSED, EXTENDED, REGULAR, Day, Hours
 from ingest.simulator.limits import Limits
 from ingest.simulator.listing import make_listings
 from ingest.simulator.scenario import Scenario
@@ -80,6 +80,7 @@ class Market:
         self._offset_ms = start_ms % 1000
         self._date = self._hours.get_day(start_ms).date
         self._session: int | None = None  # None: nothing happened yet
+        self._has_begun = False  # this second
         if state is not None:
             self._load(state)
 
@@ -95,19 +96,18 @@ class Market:
 
     def advance(self, to_ms: int) -> list[bytes]:
         """What happens before `to_ms` and was not told yet.  Costs time by the event: take small steps."""
-        if self._session is None:
-            self._begin_second()
-            self._tape.start(self._offset_ms)
-        while True:
+        while self._second_ms < to_ms:
+            if not self._has_begun:
+                self._begin_second()
             left_ms = to_ms - self._second_ms
             self._tape.run(self._second_ms // 1000, min(1000, left_ms))
             if left_ms < 1000:
-                return self._wire.take()
+                break
             self._end_second()
-            self._begin_second()
+        return self._wire.take()
 
     def _end_second(self) -> None:
-        now_ms, bars = self._second_ms, []
+        now_ms, bars, self._has_begun = self._second_ms, [], False
         for stock in self._stocks:
             if stock.sizes:
                 bar = close_second(stock.totals, now_ms, stock.prices, stock.sizes, stock.marks)
@@ -127,7 +127,7 @@ class Market:
             self._second_ms = self._hours.find_start(self._second_ms)
 
     def _begin_second(self) -> None:
-        now_ms = self._second_ms
+        now_ms, is_first, self._has_begun = self._second_ms, self._session is None, True
         while self._bars and self._bars[0][0] <= now_ms:
             for stock, bar in self._bars.popleft()[1]:
                 self._wire.bar(stock, bar)
@@ -139,10 +139,13 @@ class Market:
         self._director.on_second(now_ms, self._session == REGULAR)
         self._limits.on_second(day, now_ms)
         self._auctions.tell_imbalances(day, now_ms)
-        for stock in self._stocks[now_ms // 1000 % _VALUE_EVERY_S :: _VALUE_EVERY_S]:
-            self._wire.value(stock, now_ms)
+        if self._session != CLOSED:
+            for stock in self._stocks[now_ms // 1000 % _VALUE_EVERY_S :: _VALUE_EVERY_S]:
+                self._wire.value(stock, now_ms)
         self._change_regimes()
         self._set_rate()
+        if is_first:
+            self._tape.start(self._offset_ms)
 
     def _begin_day(self, day: Day) -> None:
         self._date = day.date
