@@ -21,6 +21,7 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:resume                 | pub/sub channel | a client took a name over (gateway/resume.py)                 |
 | polygon:{F}:resume:NAME            | key, expires    | what the client of that name holds and has got                |
 | polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
+| polygon:{F}:market                 | string          | where the simulated market was last (ingest/simulator)        |
 | polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters, test_data  |
 | polygon:{F}:control                | pub/sub channel | a request to ingest (shared/control.py)                       |
 | polygon:{F}:control:ID             | list, expires   | the answer to it                                              |
@@ -47,6 +48,7 @@ class Names:
         self.notices = f"{base}:notices"
         self.gaps = f"{base}:gaps"
         self.ingest = f"{base}:ingest"
+        self.market = f"{base}:market"
         self.resume = f"{base}:resume"
         self.upstream = f"{base}:upstream"
         self.control = f"{base}:control"

@@ -20,6 +20,13 @@ CORE = (
     "shared/names.py",
     "ingest/session.py",
     "ingest/reconcile.py",
+    *(
+        f"ingest/simulator/{noun}.py"
+        for noun in (
+            *("auctions", "bands", "bars", "clock", "director", "draws", "hours", "limits", "listing", "market"),
+            *("prices", "scenario", "sizes", "stock", "tape", "wire"),
+        )
+    ),
     "gateway/session.py",
     "gateway/hub.py",
     "gateway/conflate.py",
@@ -116,7 +123,7 @@ def test_each_process_can_be_started_as_a_module(package: str) -> None:
     assert (ROOT / package / "__main__.py").is_file()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [*PACKAGES, "ingest/simulator"])
 def test_map_of_the_package_names_each_of_its_files(package: str) -> None:
     text = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
     files = {path.name for path in (ROOT / package).glob("*.py") if not path.name.startswith("__")}

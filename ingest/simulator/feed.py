@@ -1,0 +1,159 @@
+"""The simulated market in real time: a player (ingest/player.py) that steps the market along with the clock."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, cast
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ingest.simulator.clock import Clock
+from ingest.simulator.hours import NEW_YORK, Hours, to_ms
+from ingest.simulator.listing import SYMBOLS
+from ingest.simulator.market import Market
+from ingest.simulator.scenario import NORMAL, Scenario
+from shared.config import Config
+from shared.names import Names
+
+_log = logging.getLogger(__name__)
+_TICK_S: Final = 0.01
+_STEP_S: Final = 0.002  # of work, then the event loop gets its turn
+_FIRST_STEP_MS: Final = 4.0
+_MOST_STEP_MS: Final = 1000.0
+_MOST_BEHIND_S: Final = 1.0  # of wall time; then simulated time slips
+_SAVE_EVERY_S: Final = 5.0
+
+
+class Simulation:
+    """Saves the market in Redis every few seconds, so that prices go on after a restart; with TEST_SEED it does not.
+
+    It must be built and run in one event loop; its methods may be called while it runs, and before.
+    """
+
+    def __init__(self, config: Config, redis: "Redis | None", names: Names) -> None:
+        """redis: None: nothing is saved."""
+        self._config = config
+        self._redis = redis if config.test_seed is None else None
+        self._names = names
+        self._held: frozenset[str] = frozenset()
+        self._scenario = NORMAL
+        self._symbols = config.test_symbols or SYMBOLS
+        self._seed = random.getrandbits(32) if config.test_seed is None else config.test_seed
+        self._is_exact = config.test_start is not None
+        start_ms = _find_start_ms(config.test_start)
+        hours = Hours(always_open=False) if self._is_exact else None
+        self._clock = Clock(start_ms, config.test_speed, time.monotonic(), hours)
+        self._market: Market | None = None
+        self._now_ms = start_ms  # how far the market is
+        self._step_ms = _FIRST_STEP_MS
+        self._has_slipped = False
+
+    def set_held(self, held: frozenset[str]) -> None:
+        """The channels whose events are emitted from now on."""
+        self._held = held
+        if self._market is not None:
+            self._market.set_held(held)
+
+    def set_scenario(self, scenario: Scenario) -> None:
+        """From the next simulated second on."""
+        self._scenario = scenario
+        if self._market is not None:
+            self._market.set_scenario(scenario, self._now_ms)
+
+    def set_speed(self, speed: float) -> None:
+        """Simulated seconds per second, 0.01 to 1000."""
+        self._clock.set_speed(speed, time.monotonic())
+
+    def set_symbols(self, symbols: tuple[str, ...]) -> None:
+        """Empty: our own list.  Symbols that stay keep their prices; the scenario starts again.
+
+        Bars that were not sent yet are lost.
+        """
+        self._symbols = symbols or SYMBOLS
+        if self._market is not None:
+            self._market = self._make_market(self._market.get_state())
+
+    async def run(self, emit: Callable[[bytes], None]) -> None:
+        """Play for as long as the task runs."""
+        if self._market is None:
+            self._market = self._make_market(await self._load())
+        self._clock.set_ms(self._now_ms, time.monotonic())
+        saving = asyncio.create_task(self._save_now_and_then(), name="market state")
+        try:
+            while True:  # noqa: ASYNC110  the clock is what we wait for
+                await asyncio.sleep(self._play(emit))
+        finally:
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
+
+    def _play(self, emit: Callable[[bytes], None]) -> float:
+        """One step; the seconds to wait until the next one."""
+        assert self._market is not None
+        begin = time.monotonic()
+        target_ms = self._clock.get_ms(begin)
+        if self._now_ms >= target_ms:
+            return _TICK_S
+        self._now_ms = min(target_ms, self._now_ms + max(1, int(self._step_ms)))
+        for frame in self._market.advance(self._now_ms):
+            emit(frame)
+        self._set_step(time.monotonic() - begin)
+        self._slip(target_ms)
+        return 0 if self._now_ms < target_ms else _TICK_S
+
+    def _set_step(self, took_s: float) -> None:
+        factor = 0.5 if took_s > _STEP_S else 1.1
+        self._step_ms = min(_MOST_STEP_MS, max(1.0, self._step_ms * factor))
+
+    def _slip(self, target_ms: int) -> None:
+        """What cannot be kept up with is not piled up: simulated time runs slower."""
+        if target_ms - self._now_ms <= _MOST_BEHIND_S * 1000 * self._clock.speed:
+            return
+        self._clock.set_ms(self._now_ms, time.monotonic())
+        if not self._has_slipped:
+            self._has_slipped = True
+            _log.warning("the simulated market cannot keep up with TEST_RATE and TEST_SPEED: its time runs slower")
+
+    def _make_market(self, state: bytes | None) -> Market:
+        config = self._config
+        market = Market(
+            self._symbols, self._seed, config.test_rate, self._now_ms,
+            marker=config.test_marker, state=state, always_open=not self._is_exact,
+        )  # fmt: skip
+        market.set_held(self._held)
+        market.set_scenario(self._scenario, self._now_ms)
+        return market
+
+    async def _load(self) -> bytes | None:
+        """What another run saved; None if there is none, or none that can be used."""
+        if self._redis is None:
+            return None
+        try:
+            found: Any = await self._redis.get(self._names.market)
+            if found is not None:
+                self._make_market(found)
+        except (RedisError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            _log.warning("the simulated market starts from its usual prices (%s)", exc)
+            return None
+        return cast("bytes | None", found)
+
+    async def _save_now_and_then(self) -> None:
+        is_well = True
+        while self._redis is not None:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            assert self._market is not None
+            try:
+                await self._redis.set(self._names.market, self._market.get_state())
+                is_well = True
+            except (RedisError, OSError) as exc:
+                if is_well:
+                    _log.warning("the simulated market is not saved: Redis does not answer (%s)", exc)
+                is_well = False
+
+
+def _find_start_ms(start: datetime | None) -> int:
+    return time.time_ns() // 1_000_000 if start is None else to_ms(start.replace(tzinfo=NEW_YORK))

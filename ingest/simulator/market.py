@@ -1,0 +1,220 @@
+"""The simulated market: simulated time in, frames out.  Pure.
+
+Everything but quotes and trades happens on whole seconds, in the order of `_begin_second`.  Quotes and trades between
+them are tape.py's.  The market is a function of its seed, start, rate, symbols and scenarios: neither what is held nor
+the steps in which it is advanced change an event.
+"""
+
+from collections import deque
+from datetime import date
+from random import Random
+from typing import Final
+
+import msgspec
+
+from ingest.simulator.auctions import Auctions
+from ingest.simulator.bars import Bar, Totals, close_minute, close_second
+from ingest.simulator.director import Director
+from ingest.simulator.draws import GAUSS
+from ingest.simulator.hours import CLOSED, EXTENDED, REGULAR, Day, Hours
+from ingest.simulator.limits import Limits
+from ingest.simulator.listing import make_listings
+from ingest.simulator.scenario import Scenario
+from ingest.simulator.stock import Stock
+from ingest.simulator.tape import Tape
+from ingest.simulator.wire import MARKED, Wire
+
+TYPES: Final = ("T", "Q", "A", "AM", "LULD", "NOI", "FMV")
+_BAR_DELAY_MS: Final = 2000  # from a bar's end to when it is sent
+_VALUE_EVERY_S: Final = 10
+_QUOTES: Final = 0.8  # of all quotes and trades
+
+
+class SavedStock(msgspec.Struct):
+    """What a symbol takes into another run."""
+
+    fair: float
+    regime: float
+    volume: int
+    turnover: int
+    official_open: int | None
+    trades: int
+
+
+class Saved(msgspec.Struct):
+    """A market between two runs."""
+
+    day: date
+    sequence: int
+    stocks: dict[str, SavedStock]
+
+
+class Market:
+    """rate: quotes and trades per second of all symbols together, when the day's shape is 1."""
+
+    def __init__(
+        self,
+        symbols: tuple[str, ...],
+        seed: int,
+        rate: float,
+        start_ms: int,
+        marker: bool = False,
+        state: bytes | None = None,
+        always_open: bool = True,
+    ) -> None:
+        """symbols: at least one.  state: of get_state(); raises msgspec.MsgspecError if it is none."""
+        listings = make_listings(symbols)
+        self._rate, self._total = rate, float(sum(listing.weight for listing in listings))
+        ending = MARKED if marker else "}"
+        self._wire = Wire(ending)
+        quotes_s = rate * _QUOTES / self._total
+        self._stocks = [Stock(listing, quotes_s * listing.weight, ending) for listing in listings]
+        self._tape = Tape(self._stocks, Random(seed), self._wire)
+        self._slow = Random(f"slow {seed}")
+        self._hours = Hours(always_open)
+        self._limits = Limits(self._stocks, self._wire)
+        self._auctions = Auctions(self._stocks, self._wire)
+        self._director = Director(self._stocks, self._wire, self._limits, self._auctions)
+        self._bars: deque[tuple[int, list[tuple[Stock, Bar]]]] = deque()  # when to send; three seconds of them
+        self._second_ms = start_ms - start_ms % 1000
+        self._offset_ms = start_ms % 1000
+        self._date = self._hours.get_day(start_ms).date
+        self._session: int | None = None  # None: nothing happened yet
+        self._has_begun = False  # this second
+        if state is not None:
+            self._load(state)
+
+    def set_held(self, held: frozenset[str]) -> None:
+        """The channels whose events are emitted: EV.SYM, EV.* or *."""
+        everywhere = frozenset(ev for ev in TYPES if "*" in held or f"{ev}.*" in held)
+        for stock in self._stocks:
+            stock.hold(everywhere | {ev for ev in TYPES if f"{ev}.{stock.symbol}" in held})
+
+    def set_scenario(self, scenario: Scenario, now_ms: int) -> None:
+        """From the next whole second on."""
+        self._director.set_scenario(scenario, max(-(-now_ms // 1000) * 1000, self._second_ms))
+
+    def advance(self, to_ms: int) -> list[bytes]:
+        """What happens before `to_ms` and was not told yet.  Costs time by the event: take small steps."""
+        while self._second_ms < to_ms:
+            if not self._has_begun:
+                self._begin_second()
+            left_ms = to_ms - self._second_ms
+            self._tape.run(self._second_ms // 1000, min(1000, left_ms))
+            if left_ms < 1000:
+                break
+            self._end_second()
+        return self._wire.take()
+
+    def _end_second(self) -> None:
+        now_ms, bars, self._has_begun = self._second_ms, [], False
+        for stock in self._stocks:
+            if stock.sizes:
+                bar = close_second(stock.totals, now_ms, stock.prices, stock.sizes, stock.marks)
+                bars += [] if bar is None else [(stock, bar)]
+                self._limits.add(stock)
+                stock.prices.clear()
+                stock.sizes.clear()
+                stock.marks.clear()
+        self._second_ms += 1000
+        self._tape.next_second()
+        if self._second_ms % 60_000 == 0:
+            minutes = ((stock, close_minute(stock.totals, self._second_ms - 60_000)) for stock in self._stocks)
+            bars += [(stock, bar) for stock, bar in minutes if bar is not None]
+        if bars:
+            self._bars.append((self._second_ms + _BAR_DELAY_MS, bars))
+        elif not self._bars and self._hours.is_over(self._second_ms):
+            self._second_ms = self._hours.find_start(self._second_ms)
+
+    def _begin_second(self) -> None:
+        now_ms, is_first, self._has_begun = self._second_ms, self._session is None, True
+        while self._bars and self._bars[0][0] <= now_ms:
+            for stock, bar in self._bars.popleft()[1]:
+                self._wire.bar(stock, bar)
+        day = self._hours.get_day(now_ms)
+        is_new = day.date != self._date
+        if is_new:
+            self._begin_day(day)
+        self._set_session(day, is_new)
+        self._director.on_second(now_ms, self._session == REGULAR)
+        self._limits.on_second(day, now_ms)
+        self._auctions.tell_imbalances(day, now_ms)
+        if self._session != CLOSED:
+            for stock in self._stocks[now_ms // 1000 % _VALUE_EVERY_S :: _VALUE_EVERY_S]:
+                self._wire.value(stock, now_ms)
+        self._change_regimes()
+        self._set_rate()
+        if is_first:
+            self._tape.start(self._offset_ms)
+
+    def _begin_day(self, day: Day) -> None:
+        self._date = day.date
+        self._wire.sequence = 0
+        self._director.on_day()
+        for stock in self._stocks:
+            stock.totals = Totals()
+            stock.trades = 0
+
+    def _set_session(self, day: Day, is_new_day: bool) -> None:
+        now_ms = self._second_ms
+        session = self._hours.get_session(now_ms)
+        opens, closes = (
+            (now_ms == day.open_ms, now_ms == day.close_ms) if day.open_ms < day.close_ms else (False, False)
+        )
+        if not (opens or closes or is_new_day or session != self._session):
+            return
+        self._session = session
+        if closes:
+            self._director.on_close()
+        if session != REGULAR:
+            self._limits.end()
+        for stock in self._stocks:
+            stock.refit(session == EXTENDED)
+        if opens:
+            self._auctions.open(now_ms)
+        if closes:
+            self._auctions.close(now_ms)
+        if session == REGULAR and not closes:
+            self._begin_session(day, now_ms)
+
+    def _begin_session(self, day: Day, now_ms: int) -> None:
+        for stock in self._stocks:
+            if stock.totals.official_open is None and not stock.halt:
+                stock.totals.official_open = stock.middle  # nobody saw the auction: we started in the middle of the day
+        self._limits.begin(day, now_ms)
+
+    def _change_regimes(self) -> None:
+        """Each symbol's once a minute, not all at once."""
+        for stock in self._stocks[self._second_ms // 1000 % 60 :: 60]:
+            moved = stock.regime * (1 + 0.05 * GAUSS[self._slow.getrandbits(10)])
+            stock.regime = min(2.0, max(0.5, moved + 0.05 * (1 - moved)))
+            if not stock.limit:
+                stock.refit(self._session == EXTENDED)
+
+    def _set_rate(self) -> None:
+        weights = [stock.activity for stock in self._stocks]
+        total = sum(weights)
+        if total > 0:
+            self._tape.set_weights(weights)
+        self._tape.set_rate(self._rate * self._hours.get_shape(self._second_ms) * total / self._total)
+
+    def get_state(self) -> bytes:
+        """For another run: prices go on where they were, and on the same day the day's totals."""
+        stocks = {
+            s.symbol: SavedStock(s.fair, s.regime, s.totals.volume, s.totals.turnover, s.totals.official_open, s.trades)
+            for s in self._stocks
+        }
+        return msgspec.json.encode(Saved(self._date, self._wire.sequence, stocks))
+
+    def _load(self, state: bytes) -> None:
+        saved = msgspec.json.decode(state, type=Saved)
+        is_today = saved.day == self._date
+        self._wire.sequence = saved.sequence if is_today else 0
+        for stock in self._stocks:
+            if own := saved.stocks.get(stock.symbol):
+                stock.fair, stock.regime = own.fair, own.regime
+                stock.refit(is_extended=False)
+                stock.requote()
+                if is_today:
+                    stock.totals = Totals(own.volume, own.turnover, own.official_open)
+                    stock.trades = own.trades

@@ -1,0 +1,1 @@
+"""The simulated market, held to its claims."""

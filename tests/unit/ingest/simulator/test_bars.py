@@ -1,0 +1,129 @@
+"""Bars are exactly the aggregates of the trades that went over the wire."""
+
+from collections import defaultdict
+from functools import cache
+
+import pytest
+
+from ingest.simulator.prices import PriceTexts, divide, write_price
+from ingest.simulator.scenario import Phase
+from tests.unit.ingest.simulator.played import SYMBOLS, Event, at, make_scenario, pick, play, units
+
+REPORTS = {15, 16}  # official close and open: no trades
+KEYS = ["ev", "sym", "v", "av", "op", "vw", "o", "c", "h", "l", "a", "z", "s", "e", "dv", "dav"]
+HALT = make_scenario(
+    Phase(name="limit", seconds=20, limit="down"), Phase(name="halt", seconds=30, halt="luld"), symbols=frozenset({"F"})
+)
+STRETCHES = {
+    "open": ("2026-11-20T09:28:30", 150),
+    "close": ("2026-11-20T15:59:00", 150),
+    "half day's close": ("2026-11-27T12:59:30", 120),
+    "noon": ("2026-11-20T12:00:00", 150),
+    "pre-market": ("2026-11-20T04:00:00", 400),
+    "after hours": ("2026-11-20T16:30:00", 200),
+    "end": ("2026-11-20T19:55:00", 303),
+}
+
+
+@cache
+def get_stretch(name: str) -> list[Event]:
+    start, seconds = STRETCHES[name]
+    return play(seconds, start, rate=150, scenario=HALT)
+
+
+def aggregate(trades: list[Event], before: list[Event], length_ms: int, start_ms: int, official: float | None) -> Event:
+    """What a bar of these trades must say; `before` are those of the day up to the bar's end."""
+    marks = [t["p"] for t in trades if 37 not in t.get("c", [])]
+    volume, turnover = sum(t["s"] for t in trades), sum(units(t["p"]) * t["s"] for t in trades)
+    day, day_turnover = sum(t["s"] for t in before), sum(units(t["p"]) * t["s"] for t in before)
+    bar = {
+        "ev": "A" if length_ms == 1000 else "AM", "sym": trades[0]["sym"], "v": volume, "av": day, "op": official,
+        "vw": divide(turnover, volume) / 10_000, "o": marks[0], "c": marks[-1], "h": max(marks), "l": min(marks),
+        "a": divide(day_turnover, day) / 10_000, "z": volume // len(trades), "s": start_ms, "e": start_ms + length_ms,
+        "dv": f"{volume}.0", "dav": f"{day}.0",
+    }  # fmt: skip
+    if official is None:
+        del bar["op"]
+    return bar
+
+
+def find_open(trades: list[Event], before_ms: int, first: float | None) -> float | None:
+    """The official open as it was known at a time: `first` where the market began in the middle of the day."""
+    found = [t["p"] for t in trades if t.get("c") == [16] and t["t"] < before_ms]
+    return found[-1] if found else first
+
+
+def expect_bars(trades: list[Event], length_ms: int, first: float | None) -> list[Event]:
+    counted = [t for t in trades if not REPORTS & {*t.get("c", [])}]
+    groups = defaultdict(list)
+    for trade in counted:
+        groups[trade["t"] // length_ms * length_ms].append(trade)
+    bars = []
+    for start, group in groups.items():
+        if any(37 not in t.get("c", []) for t in group):
+            before = [t for t in counted if t["t"] < start + length_ms]
+            bars.append(aggregate(group, before, length_ms, start, find_open(trades, start + length_ms, first)))
+    return bars
+
+
+@pytest.mark.parametrize("kind", ["A", "AM"])
+@pytest.mark.parametrize("stretch", STRETCHES)
+def test_bars_are_the_aggregates_of_the_trades(stretch: str, kind: str) -> None:
+    events, length_ms = get_stretch(stretch), 1000 if kind == "A" else 60_000
+    start, seconds = STRETCHES[stretch]
+    last_ms = at(start) + seconds * 1000 - 2000  # bars that end later were not sent yet
+    for symbol in SYMBOLS:
+        bars = pick(events, kind, symbol=symbol)
+        trades = pick(events, "T", symbol=symbol)
+        first = bars[0].get("op") if bars else None
+        if bars and any(t.get("c") == [16] for t in trades):
+            first = None  # the auction was in this stretch
+        expected = [bar for bar in expect_bars(trades, length_ms, first) if bar["e"] < last_ms]
+        assert bars == expected
+        assert all(list(bar) == [key for key in KEYS if key in bar] for bar in bars)
+    assert pick(events, kind)
+
+
+@pytest.mark.parametrize("stretch", ["open", "noon"])
+def test_bars_are_sent_two_seconds_after_their_end_the_minute_s_in_a_burst(stretch: str) -> None:
+    newest, positions = 0, []
+    for position, event in enumerate(get_stretch(stretch)):
+        if event["ev"] in ("T", "Q"):
+            newest = event["t"]
+        elif event["ev"] in ("A", "AM"):
+            assert 900 < event["e"] + 2000 - newest + 1000 < 2000  # told between events around its end + 2 s
+        if event["ev"] == "AM":
+            positions.append((event["s"], position))
+    for start in {start for start, _ in positions}:
+        burst = [position for begin, position in positions if begin == start]
+        assert burst == list(range(burst[0], burst[0] + len(burst)))
+
+
+def test_odd_lots_count_for_volume_but_set_no_price() -> None:
+    events = get_stretch("noon")
+    odd_only = 0
+    for bar in pick(events, "A", symbol="AAPL"):
+        trades = [t for t in pick(events, "T", symbol="AAPL") if bar["s"] <= t["t"] < bar["e"]]
+        odd = [t for t in trades if 37 in t.get("c", [])]
+        odd_only += any(not bar["l"] <= t["p"] <= bar["h"] for t in odd)
+        assert bar["v"] == sum(t["s"] for t in trades)
+    assert odd_only  # so the rule is seen to matter
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [(2_715_000, "271.5"), (1_000_000, "100"), (781_250, "78.125"), (4372, "0.4372"), (7_520_000_000, "752000")],
+)
+def test_prices_are_written_as_upstream_does(price: int, text: str) -> None:
+    assert write_price(price) == PriceTexts()[price] == text
+
+
+def test_prices_are_rounded_half_up() -> None:
+    assert [divide(5, 2), divide(4, 3), divide(5, 3), divide(7, 7)] == [3, 1, 2, 1]
+
+
+def test_texts_of_prices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.simulator.prices._MOST_TEXTS", 10)
+    texts = PriceTexts()
+    assert [texts[price] for price in range(25)] == [write_price(price) for price in range(25)]
+    assert len(texts) <= 10
