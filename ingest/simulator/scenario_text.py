@@ -16,7 +16,7 @@ from ingest.simulator.scenario import BadScenario, Phase, Scenario
 from ingest.simulator.toml_lines import KeyPath, map_lines, split_statements
 
 MOST_BYTES: Final = 16 * 1024  # a longer file is refused: looking for a mistake's line may read it once per line
-MOST_LINES: Final = 1000  # so is one of more lines
+MOST_LINES: Final = 400  # so is one of more lines
 MOST_PHASES: Final = 100  # and one of more phases, those that `scenario` stands for counted: find() walks them all
 LEAST_SECONDS: Final = 0.001  # a shorter phase is refused: the simulated clock has milliseconds
 _SHOWN_CHARACTERS: Final = 60  # of what the user wrote
@@ -58,7 +58,7 @@ class _Mistake(Exception):
 
 
 def parse_scenario(content: bytes, name: str, others: Mapping[str, Scenario]) -> Scenario:
-    """The scenario in a file's content; `name` is its own, in errors too; `others` may stand in it as `scenario = "halt"`.
+    """The scenario in a file's content.  `name` is its own, in errors too; `others` may stand in it by their names.
 
     What stands in it has been parsed before it, so no scenario can contain itself.  Raises BadScenario.
     """
