@@ -26,7 +26,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     ]
     seconds: Annotated[
         float, Meta(ge=0, le=86400, description="how long, in simulated seconds; 0 (the last phase only): to the close")
-    ]
+    ] = 0.0
     volatility: Annotated[float, Meta(ge=0, le=50, description="factor on how far prices move")] = 1.0
     activity: Annotated[float, Meta(ge=0.01, le=100, description="factor on the number of events")] = 1.0
     activity_to: (
@@ -50,7 +50,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
 
 
-CALM: Final = Phase(name="calm", seconds=0)
+CALM: Final = Phase(name="calm")
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -76,3 +76,6 @@ class Scenario(msgspec.Struct, frozen=True):
         into = elapsed - (ends[index - 1] if index else 0)
         phase = self.phases[index] if index < len(ends) else CALM
         return rounds * len(ends) + index, phase, into / _US
+
+
+NORMAL: Final = Scenario("normal", None, (CALM,), False)

@@ -155,7 +155,7 @@ def _build(table: dict[str, Any], name: str, others: Mapping[str, Scenario]) -> 
     for index, entry in enumerate(document.phase):
         path = ("phase", index)
         if phases and not phases[-1].seconds:
-            raise _Mistake(path, "comes after a phase that goes on until the close")
+            raise _Mistake(path, f"comes after phase {index}, which goes on until the close: its seconds are 0")
         phases += _build_phases(entry, path, others)
         if len(phases) > MOST_PHASES:
             raise _Mistake(path, f"more than {MOST_PHASES} phases")

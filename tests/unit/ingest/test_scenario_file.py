@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.simulator.scenario import BadScenario, Scenario
+from ingest.simulator.scenario import NORMAL, BadScenario, Scenario
 from ingest.simulator.scenario_file import FOLDER, load_scenario
 from ingest.simulator.scenario_text import MOST_BYTES
 from shared.variables import SCENARIOS
@@ -26,6 +26,10 @@ def test_the_files_are_those_that_the_configuration_names() -> None:
 def test_a_built_in_scenario_is_for_all_symbols_and_not_repeated(name: str) -> None:
     scenario = load_scenario(name)
     assert (scenario.name, scenario.symbols, scenario.repeat) == (name, None, False)
+
+
+def test_what_a_market_does_by_itself_is_the_scenario_normal() -> None:
+    assert load_scenario("normal") == NORMAL
 
 
 def find_phases(name: str) -> list[tuple[str, float]]:

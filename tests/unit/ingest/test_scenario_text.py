@@ -88,7 +88,7 @@ MISTAKES = {
     "activity_to, spread, size, jump, drift, limit, halt, scenario",
     PHASE + "[phase.jump.x]": "my.toml:4: phase 1, jump: a table: expected a number from -90 to 900",
     f"{'a.' * 5000}b = 1": "my.toml:1: a: unknown key; there are phase, title, description, symbols, repeat",
-    '[[phase]]\nname = "a"\n' + PHASE: "my.toml:1: phase 1, seconds: is missing: expected a number from 0 to 86400",
+    "[[phase]]\nseconds = 1\n" + PHASE: "my.toml:1: phase 1, name: is missing: expected 1 to 60 characters",
     PHASE + "[[phase]]\nseconds = 1": "my.toml:4: phase 2, name: is missing: expected 1 to 60 characters",
     # types
     PHASE + "jump = '5'": "my.toml:4: phase 1, jump: '5': expected a number from -90 to 900",
@@ -101,7 +101,7 @@ MISTAKES = {
     "symbols = ['AAPL\\n']\n" + PHASE: """my.toml:1: symbols: an array: expected symbols such as ["AAPL", "BRK.A"]""",
     '[phase]\nname = "a"': "my.toml:1: phase: a table: expected at least one [[phase]]",
     "phase = [1]": "my.toml:1: phase: an array: expected at least one [[phase]]",
-    "\nphase = [\n{name = 'a'}]": "my.toml:2: phase 1, seconds: is missing: expected a number from 0 to 86400",
+    "\nphase = [\n{seconds = 1}]": "my.toml:2: phase 1, name: is missing: expected 1 to 60 characters",
     PHASE.replace('"a"', '"\\u001b"'): "my.toml:2: phase 1, name: '\\x1b': expected one line that prints",
     # ranges
     PHASE.replace("5", "-1"): "my.toml:3: phase 1, seconds: -1: expected a number from 0 to 86400",
@@ -116,8 +116,10 @@ MISTAKES = {
     # what does not go together
     PHASE + 'limit = "up"\nhalt = "luld"': "my.toml:5: phase 1, halt: beside limit: while a stock is halted there is "
     "no price at the band",
-    PHASE.replace("5", "0") + PHASE: "my.toml:4: phase 2: comes after a phase that goes on until the close",
-    '[[phase]]\nscenario = "normal"\n' + PHASE: "my.toml:3: phase 2: comes after a phase that goes on until the close",
+    PHASE.replace("5", "0") + PHASE: "my.toml:4: phase 2: comes after phase 1, which goes on until the close: "
+    "its seconds are 0",
+    '[[phase]]\nscenario = "normal"\n'
+    + PHASE: "my.toml:3: phase 2: comes after phase 1, which goes on until the close: its seconds are 0",
     "repeat = true\n" + PHASE.replace("5", "0"): "my.toml:1: repeat: true: the last phase goes on until the close",
     # other scenarios
     '[[phase]]\nscenario = "hlat"': "my.toml:2: phase 1, scenario: 'hlat': no such scenario; did you mean halt?",
