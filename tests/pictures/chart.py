@@ -12,13 +12,14 @@ from typing import Final, NamedTuple
 from tests.pictures.rows import Point
 
 WIDTH: Final = 800
-LEFT, RIGHT, TOP, GAP, BOTTOM = 66, 18, 34, 14, 40
+LEFT, RIGHT, TOP, GAP, BOTTOM = 66, 18, 50, 14, 40
 HEIGHTS: Final = (190, 84, 84)
 HEIGHT: Final = TOP + sum(HEIGHTS) + 2 * GAP + BOTTOM
 INK, FRAME, GRID, PAPER = "#1f2328", "#8c959f", "#e4e8ec", "#ffffff"
 PRICE, QUOTES, SPREAD, VOLUME = "#0550ae", "#a8cbf5", "#a04100", "#57606a"
 SHADES: Final = {"halt": ("#fbdada", "#8f1018"), "limit": ("#fdebc0", "#7a4d00"), "": ("none", "#57606a")}
-LETTER: Final = 6.1  # the width of a letter at 11 pixels, about
+LETTER: Final = 6.4  # the width of a letter at 11 pixels, about
+MOST_LINEAR: Final = 50  # where the highest value is more than so many times the lowest, the scale is logarithmic
 
 
 class Span(NamedTuple):
@@ -31,15 +32,20 @@ class Span(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """From values to pixels; `low` is where `first` is."""
+    """From values to pixels; `low` is where `first` is.  A value outside lies on the edge."""
 
     low: float
     high: float
     first: float
     last: float
+    is_log: bool = False
 
     def place(self, value: float) -> float:
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        value = min(max(value, self.low), self.high)
+        if self.is_log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
         return round(self.first + share * (self.last - self.first), 1)
 
 
@@ -47,11 +53,7 @@ def draw(title: str, points: Sequence[Point], spans: Sequence[Span], ends_s: tup
     """The picture from one time to another; `zero` says since when times count."""
     start_s, end_s = ends_s
     time = Axis(start_s, end_s, LEFT, WIDTH - RIGHT)
-    tops = [TOP + sum(HEIGHTS[:n]) + n * GAP for n in range(3)]
-    price, spread, volume = (
-        Axis(*limits, top + height, top)
-        for limits, top, height in zip(_find_limits(points), tops, HEIGHTS, strict=True)
-    )
+    price, spread, volume = make_axes(points)
     parts = [
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{PAPER}"/>',
         _text(LEFT, 21, title, INK, 'font-size="14" font-weight="600"'),
@@ -71,18 +73,20 @@ def draw(title: str, points: Sequence[Point], spans: Sequence[Span], ends_s: tup
     return "\n".join((f'{head} role="img" {font}>', f"<title>{escape(title)}</title>", *parts, "</svg>", ""))
 
 
-def _find_limits(points: Iterable[Point]) -> list[tuple[float, float]]:
-    """Lowest and highest value of each panel, with some air; spread and volume begin at 0."""
-    points = list(points)
+def make_axes(points: Sequence[Point]) -> tuple[Axis, Axis, Axis]:
+    """Of price (with some air), spread and volume (from 0, or logarithmic where a halt's quotes dwarf the others)."""
+    tops = [TOP + sum(HEIGHTS[:n]) + n * GAP for n in range(3)]
+    ends = [(top + height, top) for top, height in zip(tops, HEIGHTS, strict=True)]
     prices = [price for p in points for price in (p.price, p.bid, p.ask) if price] or [0.0, 1.0]
     air = (max(prices) - min(prices)) * 0.06 or 0.01
-    spreads = [p.spread * 100 for p in points if p.spread is not None]
-    highest = max((p.volume for p in points), default=0)
-    return [
-        (min(prices) - air, max(prices) + air),
-        (0, max(spreads, default=0) * 1.08 or 1),
-        (0, highest * 1.08 or 1),
-    ]
+    spreads = [p.spread * 100 for p in points if p.spread] or [1.0]
+    volume = max((p.volume for p in points), default=0) or 1
+    is_log = max(spreads) > MOST_LINEAR * min(spreads)
+    return (
+        Axis(min(prices) - air, max(prices) + air, *ends[0]),
+        Axis(min(spreads) * 0.8 if is_log else 0, max(spreads) * (1.5 if is_log else 1.08), *ends[1], is_log),
+        Axis(0, volume * 1.08, *ends[2]),
+    )
 
 
 def find_ticks(low: float, high: float, most: int) -> list[float]:
@@ -92,10 +96,16 @@ def find_ticks(low: float, high: float, most: int) -> list[float]:
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
+def find_powers(low: float, high: float) -> list[float]:
+    """The powers of ten from low to high."""
+    return [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+
+
 def _draw_scale(axis: Axis, label: str) -> Iterable[str]:
     right = WIDTH - RIGHT
     height = axis.first - axis.last
-    for tick in find_ticks(axis.low, axis.high, 6 if height > 100 else 4):
+    few = find_ticks(axis.low, axis.high, 8 if height > 100 else 5)
+    for tick in find_powers(axis.low, axis.high) if axis.is_log else few:
         y = axis.place(tick)
         yield f'<path d="M{LEFT} {y}H{right}" stroke="{GRID}"/>'
         yield _text(LEFT - 6, y + 4, f"{tick:,.10g}", INK, 'text-anchor="end"')
@@ -128,14 +138,14 @@ def _shade(span: Span, time: Axis) -> str:
 
 
 def _label(span: Span, time: Axis) -> str:
-    """A phase's name at the top of the prices, upright where it is too narrow; none where even that would not fit."""
+    """A phase's name above the prices, upright among them where it is too narrow; none where even that is."""
     x, width = time.place(span.start_s), time.place(span.end_s) - time.place(span.start_s)
-    style = f'font-weight="600" stroke="{PAPER}" stroke-width="3" stroke-opacity=".75" paint-order="stroke"'
-    if len(span.name) * LETTER + 8 <= width:
-        return _text(x + 4, TOP + 13, span.name, SHADES[span.kind][1], style)
+    colour, style = SHADES[span.kind][1], 'font-weight="600"'
+    if len(span.name) * LETTER + 6 <= width:
+        return _text(x + 3, TOP - 5, span.name, colour, style)
     x = round(x + width / 2 + 4, 1)
-    turned = f'{style} text-anchor="end" transform="rotate(-90 {x} {TOP + 4})"'
-    return _text(x, TOP + 4, span.name, SHADES[span.kind][1], turned) if width >= 12 else ""
+    turned = f'{style} text-anchor="end" transform="rotate(-90 {x} {TOP + 5})"'
+    return _text(x, TOP + 5, span.name, colour, turned) if width >= 12 else ""
 
 
 def _draw_quotes(points: Iterable[Point], time: Axis, price: Axis) -> Iterable[str]:
