@@ -40,7 +40,7 @@ def make_rows(kind: type[msgspec.Struct]) -> Iterator[str]:
         if field.required:
             default = "refused"
         elif field.default in (None, ""):
-            default = "none"
+            default = "-"
         else:
             default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default).lower()
         key = "[[phase]]" if field.name == "phase" else field.name
@@ -87,7 +87,7 @@ def test_the_limits_are_those_of_the_source() -> None:
 
 def test_the_example_is_a_scenario() -> None:
     scenario = parse_scenario(find_block("toml").encode(), "bad-afternoon.toml", {"halt": load_scenario("halt")})
-    assert scenario.symbols == {"AAPL", "TSLA"}
+    assert scenario.symbols == frozenset({"AAPL", "TSLA"})
     assert scenario.phases[1:-1] == load_scenario("halt").phases
 
 

@@ -41,7 +41,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
             Meta(
                 min_length=1,
                 title='symbols such as ["AAPL", "BRK.A"]',
-                description="the symbols that go through it; without this key: all",
+                description="only these symbols go through it; without this key: all do",
             ),
         ]
         | None
