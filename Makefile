@@ -8,7 +8,7 @@ VENV := .venv
 RUNNABLE := $(VENV)/.runnable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: run test lint bench soak soak-memory soak-slow soak-demand clean
+.PHONY: run test lint bench soak soak-memory soak-slow soak-demand pictures clean
 
 # honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
 run: $(RUNNABLE)
@@ -36,6 +36,9 @@ soak-slow: $(TESTABLE)
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench
+
+pictures: $(TESTABLE)
+	$(VENV)/bin/python -m tests.pictures
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from ingest.player import Player
-from ingest.simulator import BadScenario, Scenario, Simulation, load_scenario
+from ingest.simulator.feed import Simulation
+from ingest.simulator.scenario import BadScenario, Scenario
+from ingest.simulator.scenario_file import load_scenario
 from shared.config import Config
 from shared.names import Names
 from shared.variables import SCENARIOS

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ingest.player import Player
 from ingest.players import Take, find_scenario, is_recording, make_replay
-from ingest.simulator import Simulation
+from ingest.simulator.feed import Simulation
 from ingest.upstream import Upstream
 from shared.config import Config
 from shared.indicator import Indicator
