@@ -181,7 +181,7 @@ async def test_clients_of_all_gateways_are_counted_each_once(redis: "Redis") -> 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await bus.aclose()
+        await bus.aclose()  # type: ignore[no-untyped-call]
 
 
 async def test_an_answer_of_no_living_gateway_does_not_count(redis: "Redis") -> None:
@@ -203,7 +203,7 @@ async def test_an_answer_of_no_living_gateway_does_not_count(redis: "Redis") -> 
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await bus.aclose()
+        await bus.aclose()  # type: ignore[no-untyped-call]
 
 
 def test_a_census_counts_who_holds_the_wildcard_too() -> None:
