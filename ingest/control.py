@@ -75,6 +75,7 @@ class Control:
         self._names = names
         self._slot = slot
         self._parts = parts
+        self.injected = 0  # events
 
     def get_indicator(self) -> Indicator | None:
         """What clients are told of test data; None while all is live."""
@@ -183,6 +184,7 @@ class Control:
         injection = parse_injection(self._names.feed, args.frame.encode("utf-8", "surrogatepass"))
         self._check_simulated(injection.channels)
         self._parts.intake.take_test(injection.frame)
+        self.injected += injection.events
         await self._settle()
         try:
             count = await count_clients(self._redis, self._names, injection.channels)

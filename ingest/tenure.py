@@ -91,6 +91,7 @@ class Tenure:
             "malformed": intake.malformed,
             "doubles_removed": intake.overlap.removed,
             "live_dropped": self._sieve.dropped,
+            "injected": self._control.injected,
             "lost_events": publisher.lost_events,
             "bus_reconnects": max(0, publisher.reconnects),
         }

@@ -1,7 +1,6 @@
 """`polygon-proxy inject`: events of one's own among the test data."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from shared.control import Asker, NotDone
 
 _CHUNK_EVENTS: Final = 500  # in one request; ingest takes 1,000
 _CHUNK_BYTES: Final = 128 * 1024  # ingest takes 256 KiB
-_LINE_BYTES: Final = 1024 * 1024  # as long as a frame of Polygon's
+_READ_BYTES: Final = 64 * 1024
+_LINE_BYTES: Final = 1024 * 1024  # as long as a frame of Polygon's; a longer line is refused
 _STEP_S: Final = 0.1  # with a rate, how often something goes out
 _TELL_EVERY_S: Final = 1.0
 
@@ -36,9 +36,9 @@ class Tally:
         return f"{self.events} events injected, {self.clients} clients reached{silent}"
 
 
-def read_events(lines: Iterable[bytes]) -> Iterator[bytes]:
+def read_events(lines: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
     """Each event of lines that hold an event or an array of them, byte for byte; raises NotDone, naming the line."""
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         text = line.strip()
         if not text:
             continue
@@ -65,45 +65,76 @@ def make_chunks(events: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
         yield chunk
 
 
-async def _pace(chunks: Iterable[list[bytes]], rate: float | None) -> AsyncIterator[list[bytes]]:
-    """Each chunk when it is due."""
-    due = time.monotonic()
-    for chunk in chunks:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        yield chunk
-        if rate is not None:
-            due += len(chunk) / rate
+async def read_bursts(stream: BinaryIO) -> AsyncIterator[list[bytes]]:
+    """The lines that have arrived, as they arrive; waits so that Ctrl-C is heard meanwhile."""
+    rest = b""
+    while True:
+        await _until_readable(stream.fileno())
+        data = stream.read1(_READ_BYTES)  # type: ignore[attr-defined]  # a BufferedReader
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            raise NotDone(f"a line is longer than {_LINE_BYTES} bytes")
+        if not data:
+            yield [rest]
+            return
+        yield lines
 
 
-async def inject_events(asker: Asker, events: Iterable[bytes], rate: float | None, tally: Tally) -> None:
-    """Hand all events to ingest; raises NotDone, and then `tally` has what went out before."""
-    most = _CHUNK_EVENTS if rate is None else max(1, min(_CHUNK_EVENTS, round(rate * _STEP_S)))
-    told_at = time.monotonic()
-    async for chunk in _pace(make_chunks(events, most), rate):
-        if time.monotonic() - told_at >= _TELL_EVERY_S:
-            told_at = time.monotonic()
-            say(tally.describe())
-        frame = b"[%b]" % b",".join(chunk)
+async def _until_readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except PermissionError:
+        return  # a file on disk always is
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+class Injector:
+    """Hands events to ingest at a rate (events a second; None: as fast as they are taken)."""
+
+    def __init__(self, asker: Asker, rate: float | None) -> None:
+        self._asker = asker
+        self._rate = rate
+        self._most = _CHUNK_EVENTS if rate is None else max(1, min(_CHUNK_EVENTS, round(rate * _STEP_S)))
+        self._due = self._told_at = time.monotonic()
+        self._lines = 0
+        self.tally = Tally()
+
+    async def inject(self, lines: list[bytes]) -> None:
+        """All events of these lines; raises NotDone, and then `tally` has what went out before."""
+        for chunk in make_chunks(read_events(lines, self._lines + 1), self._most):
+            await self._pace()
+            await self._send(chunk)
+            if self._rate is not None:
+                self._due = max(self._due, time.monotonic() - _TELL_EVERY_S) + len(chunk) / self._rate
+        self._lines += len(lines)
+
+    async def _pace(self) -> None:
+        await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+        if time.monotonic() - self._told_at >= _TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            say(self.tally.describe())
+
+    async def _send(self, chunk: list[bytes]) -> None:
+        tally = self.tally
         try:
-            data = await asker.ask("inject", {"frame": frame.decode()})
+            data = await self._asker.ask("inject", {"frame": (b"[%b]" % b",".join(chunk)).decode()})
         except UnicodeDecodeError:
-            raise NotDone(f"an event after the first {tally.events} is not UTF-8") from None
+            raise NotDone(f"after {tally.events} events: not UTF-8") from None
         except NotDone as exc:
-            before = f"{tally.describe()}; then refused: " if tally.events else ""
-            raise NotDone(f"{before}{exc}") from None
+            raise NotDone(f"after {tally.events} events: {exc}" if tally.events else str(exc)) from None
         tally.events += data["events"]
         tally.clients = max(tally.clients, data["clients"])
         tally.silent = data["silent_gateways"]
 
 
-def _read_lines(stream: BinaryIO) -> Iterator[bytes]:
-    while line := stream.readline(_LINE_BYTES):
-        yield line
-
-
 @click.command()
 @click.argument("event", required=False)
-@click.option("--file", "file", type=click.File("rb"), help="A file with an event or a frame a line.  '-': stdin.")
+@click.option("--file", "file", type=click.File("rb"), help="A file with an event or a frame a line; '-' is stdin.")
 @click.option("--rate", type=click.FloatRange(0.01, 200_000), help="Events a second.  [default: as fast as taken]")
 def inject(event: str | None, file: BinaryIO | None, rate: float | None) -> None:
     """Send an EVENT of your own to clients: a JSON object or an array of them; '-' reads them line by line from stdin.
@@ -112,18 +143,21 @@ def inject(event: str | None, file: BinaryIO | None, rate: float | None) -> None
     """
     if (event is None) == (file is None):
         raise click.UsageError("give an event, '-', or --file FILE")
-    if file is None and event == "-":
-        file = sys.stdin.buffer
-    lines = _read_lines(file) if file is not None else iter([(event or "").encode("utf-8", "surrogateescape")])
+    if event == "-":
+        file = click.open_file("-", "rb")  # type: ignore[assignment]
 
     async def work(asker: Asker) -> int:
-        tally = Tally()
+        injector = Injector(asker, rate)
         try:
-            await inject_events(asker, read_events(lines), rate, tally)
+            if file is None:
+                await injector.inject([(event or "").encode("utf-8", "surrogateescape")])
+            else:
+                async for lines in read_bursts(file):
+                    await injector.inject(lines)
         except asyncio.CancelledError:
-            say(f"stopped: {tally.describe()}")
+            say(f"stopped: {injector.tally.describe()}")
             return INTERRUPTED
-        click.echo(tally.describe())
+        click.echo(injector.tally.describe())
         return 0
 
     run(work)

@@ -1,6 +1,9 @@
 """Test data from the outside: the installed commands, real processes, and the official clients beside them."""
 
+import asyncio
 import json
+import os
+import re
 import signal
 import sys
 import time
@@ -132,6 +135,30 @@ async def test_injected_bytes_arrive_as_they_are_and_the_clients_are_counted(tmp
         assert (status, output) == (0, "1200 events injected, 2 clients reached\n")
         await first.until_event(lines[-1].encode())
         assert [event.decode() for event in first.events if b'"q":' in event] == lines
+
+
+async def test_events_come_from_a_pipe_as_they_are_written_and_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
+    async with simulated(tmp_path, symbols="ZZZ") as proxy:
+        client = await proxy.join("T.AAPL")
+        (tmp_path / "events.jsonl").write_text("\n".join([TRADE] * 2000))
+        words = python("shared.cli", "inject", "--file", "events.jsonl", "--rate", "100")
+        process = await Process.start(words, tmp_path, proxy.environ, name="rate")
+        await until(lambda: "events injected" in process.output, "a line of progress", (process,))
+        assert await process.stop(signal.SIGINT) == 130
+        *_, last = process.output.splitlines()
+        assert re.fullmatch(r"stopped: [0-9]{2,3} events injected, 1 clients reached", last)
+        count = len(client.events)
+        assert 50 <= count <= 500
+        os.mkfifo(tmp_path / "pipe")
+        words = ["sh", "-c", 'exec "$@" <pipe', "sh", *python("shared.cli", "inject", "-")]
+        process = await Process.start(words, tmp_path, proxy.environ, name="pipe")
+        with await asyncio.to_thread((tmp_path / "pipe").open, "wb", 0) as pipe:
+            pipe.write(TRADE.encode() + b"\n[" + TRADE.encode())
+            await client.until_events(count + 1)
+            pipe.write(b"]\n\n" + TRADE.encode())
+        assert await process.wait() == 0
+        assert process.output == "3 events injected, 1 clients reached\n"
+        await client.until_events(count + 3)
 
 
 async def test_a_gateway_that_does_not_answer_is_told(tmp_path: Path) -> None:

@@ -76,12 +76,16 @@ def test_a_text_that_is_no_frame_or_too_much_is_refused_as_a_whole(text: bytes) 
     assert refuse(text)[0] == 0
 
 
-def test_every_recorded_event_of_the_feed_may_be_injected() -> None:
-    frames = [frame for frame, events in read_recording() if all(is_of_stocks(raw) for _, raw in events)]
-    assert len(frames) > 20
-    for frame in frames:
-        injection = parse_injection("stocks", frame.encode())
-        assert json.loads(injection.frame) == (read if isinstance(read := json.loads(frame), list) else [read])
+def test_every_recorded_event_of_the_feed_may_be_injected_but_for_old_trade_ids_and_futures() -> None:
+    events = {raw for _, frame in read_recording() for _, raw in frame if is_of_stocks(raw)}
+    assert len(events) > 20
+    refused = set()
+    for event in events:
+        try:
+            assert parse_injection("stocks", event).frame == b"[%b]" % event
+        except BadEvent as exc:
+            refused.add(str(exc))
+    assert refused == {"event 1, field i: expected a text", "event 1, field dv: expected a text"}
 
 
 def is_of_stocks(raw: bytes) -> bool:

@@ -1,10 +1,14 @@
 """The commands that ask ingest: what they take for an event, what they refuse, and how they end."""
 
+import asyncio
+from typing import Any, cast
+
 import pytest
 from click.testing import CliRunner
 
 from shared import cli, config
 from shared.cli_inject import make_chunks, read_events
+from shared.cli_replay import play
 from shared.cli_test import make_absolute
 from shared.control import MAX_REQUEST_BYTES, BadRequest, NotDone, parse_request
 from shared.indicator import Indicator, decode_indicator, encode_indicator, make_indicator_status
@@ -105,3 +109,47 @@ def test_an_indicator_is_read_as_it_was_written(indicator: Indicator | None) -> 
 
 def test_an_indicator_of_an_unknown_shape_is_none() -> None:
     assert decode_indicator(b"[]") is None and decode_indicator(b"x") is None and decode_indicator(None) is None
+
+
+class Ingest:
+    """Plays for some looks, then for ever what it played before; or fails."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.asked: list[str] = []
+        self._ident = ""
+
+    async def ask(self, command: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
+        self.asked.append(command)
+        if command == "replay":
+            assert args is not None
+            self._ident = args["id"]
+        elif not self.looks:
+            raise NotDone("no ingest is running")
+        self.looks -= command == "status"
+        playing = self._ident if self.looks else ""
+        over = {"speed": 1.0, "symbols": [], "enabled": True, "over": False}
+        return {"mode": "replay" if playing else "simulated", "scenario": "x", "replay": playing, **over}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.cli_replay._LOOK_EVERY_S", 0.001)
+
+
+async def test_a_replay_is_watched_until_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    ingest = Ingest(looks=3)
+    await play(cast(Any, ingest), "a1", {})
+    assert ingest.asked == ["replay", "status", "status", "status"]
+    assert "over; now simulated, scenario x" in capsys.readouterr().out
+
+
+async def test_a_replay_that_is_interrupted_is_stopped() -> None:
+    ingest = Ingest(looks=1_000_000)
+    task = asyncio.create_task(play(cast(Any, ingest), "a1", {}))
+    while len(ingest.asked) < 3:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ingest.asked[-1] == "stop"
