@@ -157,8 +157,9 @@ class Stock:
     def _set_bounds(self) -> None:
         """Where the fair price turns, so that no quote leaves the bands."""
         margin = self.widths[-1][1] / 2 + self.tick
-        self.low = max(self.low_band, _LEAST_PRICE) + margin
-        self.high = (self.high_band or _MOST_PRICE) - margin
+        # In a halt nobody trades, so quotes may be anywhere.
+        self.low = max(0 if self.halt else self.low_band, _LEAST_PRICE) + margin
+        self.high = ((not self.halt and self.high_band) or _MOST_PRICE) - margin
         if self.tick == 1:
             self.high = min(self.high, DOLLAR - margin)
         if self.limit:

@@ -1,0 +1,180 @@
+"""The simulation in real time: pace, speed, switching, and its memory in Redis."""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ingest.simulator.feed import Simulation
+from ingest.simulator.scenario import Phase
+from shared.config import load
+from shared.names import Names
+from tests.unit.ingest.simulator.played import EVERYTHING, Event, make_scenario, pick
+
+
+class Memory:
+    """The two commands of Redis that a simulation uses."""
+
+    def __init__(self, value: bytes | None = None, fails: bool = False) -> None:
+        self.value, self.fails, self.writes = value, fails, 0
+
+    async def get(self, name: str) -> bytes | None:
+        assert name == "polygon:{stocks}:market"
+        self._fail()
+        return self.value
+
+    async def set(self, name: str, value: bytes) -> None:
+        assert name == "polygon:{stocks}:market"
+        self.writes += 1
+        self._fail()
+        self.value = value
+
+    def _fail(self) -> None:
+        if self.fails:
+            raise RedisConnectionError("away")
+
+
+class Running:
+    """A simulation that runs, and what it emitted."""
+
+    def __init__(self, memory: Memory | None = None, **variables: str) -> None:
+        config = load({"TEST_SYMBOLS": "AAPL,SPY", "TEST_RATE": "2000", **variables})
+        self.simulation = Simulation(config, memory, Names("stocks"))  # type: ignore[arg-type]
+        self.simulation.set_held(EVERYTHING)
+        self.events: list[Event] = []
+
+    async def __aenter__(self) -> "Running":
+        self.task = asyncio.create_task(self.simulation.run(lambda frame: self.events.extend(json.loads(frame))))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def until(self, fact: Any, limit_s: float = 20) -> None:
+        """Wait for what `fact` says of the events."""
+        async with asyncio.timeout(limit_s):
+            while not fact(self.events):
+                assert not self.task.done(), self.task.result()
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def fast_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.simulator.feed._SAVE_EVERY_S", 0.05)
+
+
+def count(number: int) -> Any:
+    return lambda events: len(events) >= number
+
+
+async def test_events_have_the_time_of_now() -> None:
+    before = time.time() * 1000
+    async with Running() as running:
+        await running.until(count(400))
+        now = time.time() * 1000
+    times = [e["t"] for e in pick(running.events, "T", "Q")]
+    assert times == sorted(times)
+    assert before - 1000 <= times[0] and times[-1] <= now
+
+
+async def test_speed_is_a_factor_on_time_and_rate() -> None:
+    async with Running(TEST_SPEED="20", TEST_START="2026-11-20T12:00:00", TEST_RATE="300") as running:
+        begin = time.monotonic()
+        await running.until(count(6000))
+        took = time.monotonic() - begin
+    times = [e["t"] for e in pick(running.events, "T", "Q")]
+    assert (times[-1] - times[0]) / 1000 == pytest.approx(20, rel=0.2)
+    assert took > 0.7
+
+
+async def test_speed_can_be_changed_while_it_runs() -> None:
+    async with Running(TEST_START="2026-11-20T12:00:00", TEST_RATE="100") as running:
+        await running.until(count(5))
+        running.simulation.set_speed(200)
+        await running.until(
+            lambda events: events[-1].get("t", 0) - events[0].get("t", 0) > 30_000 or len(events) > 9000
+        )
+
+
+async def test_scenario_takes_effect_within_a_second() -> None:
+    async with Running() as running:
+        await running.until(count(200))
+        running.simulation.set_scenario(make_scenario(Phase(name="halt", seconds=60, halt="level1")))
+        begin = time.monotonic()
+        await running.until(lambda events: any(q["c"] == 36 for q in pick(events, "Q")))
+        assert time.monotonic() - begin < 1.5
+
+
+async def test_symbols_can_be_changed_while_it_runs_and_those_that_stay_keep_their_prices() -> None:
+    async with Running() as running:
+        await running.until(count(300))
+        last = pick(running.events, "Q", symbol="SPY")[-1]
+        running.simulation.set_symbols(("SPY", "F"))
+        seen = len(running.events)
+        await running.until(count(seen + 300))
+    after = running.events[seen:]
+    assert {e["sym"] for e in pick(after, "T", "Q")} == {"SPY", "F"}
+    assert pick(after, "Q", symbol="SPY")[0]["bp"] == pytest.approx(last["bp"], rel=0.002)
+    assert pick(after, "Q", symbol="SPY")[0]["q"] > last["q"]
+
+
+async def test_what_is_not_held_is_not_emitted() -> None:
+    async with Running() as running:
+        running.simulation.set_held(frozenset({"T.SPY"}))
+        await running.until(count(50))
+    assert {(e["ev"], e["sym"]) for e in running.events} == {("T", "SPY")}
+
+
+@pytest.mark.usefixtures("fast_saving")
+async def test_another_run_goes_on_where_the_last_one_was() -> None:
+    memory = Memory()
+    async with Running(memory) as first:
+        await first.until(lambda events: memory.writes > 2 and len(events) > 300)
+    assert memory.value is not None
+    state = json.loads(memory.value)
+    async with Running(memory) as second:
+        await second.until(count(20))
+    for symbol in ("AAPL", "SPY"):
+        quotes = pick(second.events, "Q", symbol=symbol)
+        assert quotes[0]["bp"] * 10_000 == pytest.approx(state["stocks"][symbol]["fair"], rel=0.002)
+
+
+@pytest.mark.usefixtures("fast_saving")
+async def test_with_a_seed_nothing_is_loaded_or_saved() -> None:
+    memory = Memory(b"never read")
+    runs = []
+    for _ in range(2):
+        async with Running(memory, TEST_SEED="5", TEST_START="2026-11-20T12:00:00") as running:
+            await running.until(count(500))
+        runs.append(running.events[:500])
+    assert runs[0] == runs[1]
+    assert memory.value == b"never read" and memory.writes == 0
+
+
+@pytest.mark.usefixtures("fast_saving")
+@pytest.mark.parametrize("memory", [Memory(b"no state"), Memory(b"\xff"), Memory(fails=True)])
+async def test_a_bad_state_or_no_redis_does_not_stop_it(memory: Memory, caplog: pytest.LogCaptureFixture) -> None:
+    async with Running(memory) as running:
+        await running.until(lambda events: len(events) > 100 and memory.writes > 3)
+    assert len([r for r in caplog.records if "usual prices" in r.message]) == 1
+    assert len([r for r in caplog.records if "not saved" in r.message]) == (1 if memory.fails else 0)
+
+
+async def test_what_it_cannot_keep_up_with_makes_time_slip_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    turns = 0
+    async with Running(TEST_RATE="200000", TEST_SPEED="1000", TEST_START="2026-11-20T10:00:00") as running:
+        running.simulation.set_held(frozenset())
+        begin = time.monotonic()
+        while time.monotonic() - begin < 1.5:
+            await asyncio.sleep(0)  # the event loop gets its turn all the time
+            turns += 1
+        running.simulation.set_held(EVERYTHING)
+        await running.until(count(1))
+    assert turns > 50
+    assert len([r for r in caplog.records if "cannot keep up" in r.message]) == 1
