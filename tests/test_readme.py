@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -44,6 +45,8 @@ def check_polygon_proxy(words: list[str]) -> None:
     assert SCRIPTS["polygon-proxy"] == "shared.cli:main"
     command = cli.main.commands[words[0]]
     command.make_context(words[0], words[1:])
+    if isinstance(command, click.Group):
+        command.commands[words[1]].make_context(words[1], words[2:])
 
 
 def check_honcho(words: list[str]) -> None:
@@ -171,7 +174,7 @@ def test_port_and_url_that_the_readme_names_are_the_defaults() -> None:
     assert f"port {variables.PRIVATE_BUS_PORT}" in README
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["tail", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["tail", "--help"], ["test", "symbols", "--help"]])
 def test_command_line_says_what_it_does(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 0 and "Usage:" in result.output

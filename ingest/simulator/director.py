@@ -88,8 +88,7 @@ class Director:
         was, stock.halt = stock.halt, halt
         if halt and not was and is_regular:
             self._wire.luld(stock, HALT, now_ms)
-        if not halt:
-            stock.low_band = stock.high_band = 0  # or the reopening could not leave the old ones
+        stock.low_band = stock.high_band = 0  # or neither the halt's quotes nor the reopening could leave the old ones
         stock.refit(not is_regular)
         stock.requote()
         self._wire.quote(stock, now_ms)

@@ -9,10 +9,13 @@ import sys
 import time
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from shared.control import Asker
+from shared.names import Names
 from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, Proxy, running_proxy
 from tests.redis_state import find_free_port
@@ -29,6 +32,12 @@ async def command(proxy: Proxy, *words: str) -> tuple[int, str]:
         return await process.wait(20), process.output
     finally:
         await process.end()
+
+
+async def ask(proxy: Proxy, command: str, value: str | None = None) -> dict[str, Any]:
+    """As the command would, without a process."""
+    asker = Asker(proxy.redis.client, Names("stocks"), proxy.redis.url)
+    return await asker.ask(command, {} if value is None else {"value": value})
 
 
 def simulated(directory: Path, symbols: str = "") -> AbstractAsyncContextManager[Proxy]:
@@ -76,7 +85,7 @@ async def test_switches_take_effect_within_a_second_and_break_no_client(tmp_path
         status, output = await command(proxy, "test", "symbols", "TSLA")
         assert (status, "1 symbols: TSLA" in output) == (0, True)
         assert len(client.events) == count
-        assert (await command(proxy, "test", "enable"))[0] == 0
+        await ask(proxy, "enable")
         await client.until_events(count + 3)
         assert {json.loads(event)["sym"] for event in client.events[count:]} == {"TSLA"}
         status, output = await command(proxy, "test", "scenario", "HALT")
@@ -96,7 +105,7 @@ async def test_a_bad_scenario_is_told_with_its_place_and_the_old_one_goes_on(tmp
         client = await proxy.join("T.*")
         status, output = await command(proxy, "test", "scenario", "bad.toml")
         assert status == 1 and output.count("\n") == 1 and f"{bad}" in output and "line 1" in output
-        assert "scenario normal" in (await command(proxy, "test", "status"))[1]
+        assert (await ask(proxy, "status"))["scenario"] == "normal"
         await client.until_events(len(client.events) + 1)
         assert not any("halt" in said for said in client.statuses)
 
@@ -180,10 +189,9 @@ async def test_a_gateway_that_does_not_answer_is_told(tmp_path: Path) -> None:
 async def test_a_live_feed_takes_no_injection_and_has_no_indicator(tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy:
         client = await proxy.join("T.AAPL")
-        for words in (["inject", TRADE], ["test", "disable"], ["test", "scenario", "halt"]):
-            status, output = await command(proxy, *words)
-            assert status == 1 and output.startswith("this ingest plays no test data") and output.count("\n") == 1
-        assert await command(proxy, "test", "status") == (0, "live: no test data\n")
+        status, output = await command(proxy, "inject", TRADE)
+        assert status == 1 and output.startswith("this ingest plays no test data") and output.count("\n") == 1
+        assert await ask(proxy, "status") == {"mode": "live"}
         await proxy.emit(LIVE % (b"AAPL", 1), client)
         assert client.events == [LIVE % (b"AAPL", 1)]
         assert not any("test_data" in said for said in client.statuses)
@@ -198,7 +206,7 @@ async def test_official_clients_take_the_indicator_without_harm(package: str, tm
         try:
             models = ["EquityTrade", "EquityQuote", "EquityAgg"]
             await until(lambda: all(f'["{m}"' in client.output for m in models), "all models", (client,), 20)
-            assert (await command(proxy, "test", "scenario", "halt"))[0] == 0
+            await ask(proxy, "scenario", "halt")
             heard = client.output.count('["Equity')
             await until(lambda: client.output.count('["Equity') > heard + 3, "more after the switch", (client,))
             assert '["ended"' not in client.output and "Traceback" not in client.output
@@ -209,7 +217,7 @@ async def test_official_clients_take_the_indicator_without_harm(package: str, tm
 async def test_a_redis_that_restarts_empty_makes_nobody_forget_that_it_is_test_data(tmp_path: Path) -> None:
     async with simulated(tmp_path) as proxy:
         client = await proxy.join("T.*")
-        assert (await command(proxy, "test", "scenario", "halt"))[0] == 0
+        await ask(proxy, "scenario", "halt")
         proxy.redis.server.kill()
         await proxy.redis.start_empty()
         during = await proxy.join()
@@ -288,14 +296,14 @@ async def test_a_symbol_moves_between_live_and_simulated(tmp_path: Path) -> None
         client = await proxy.join("T.AAPL", "T.TSLA")
         await proxy.fake.wait_held(["T.AAPL"])
         await proxy.emit(LIVE % (b"AAPL", 1), client)
-        assert (await command(proxy, "test", "symbols", "AAPL"))[0] == 0
+        await ask(proxy, "symbols", "AAPL")
         before = len(client.events)
         await proxy.fake.wait_for(lambda: proxy.fake.held() == {"T.TSLA"})
         await proxy.fake.emit(LIVE % (b"AAPL", 2), LIVE % (b"TSLA", 2))
         await client.until_event(LIVE % (b"TSLA", 2))
         await client.until(lambda: any(b"AAPL" in event for event in client.events[before:]), "AAPL simulated")
         assert find_foreign(client.events[before:], "AAPL", is_live=False) == []
-        assert (await command(proxy, "test", "symbols", "TSLA"))[0] == 0
+        await ask(proxy, "symbols", "TSLA")
         before = len(client.events)
         await proxy.fake.wait_for(lambda: proxy.fake.held() == {"T.AAPL"})
         await proxy.fake.emit(LIVE % (b"AAPL", 3))
