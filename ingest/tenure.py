@@ -1,6 +1,7 @@
 """All that runs only while this process has the upstream slot: built when it is taken, gone when it is lost."""
 
 import logging
+import time
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -44,6 +45,7 @@ class Tenure:
         self._upstream.on_doubled = self._intake.overlap.set_channels
         self._upstream.on_drop = self._state.request_drop
         self._upstream.on_gap = self._on_gap
+        self._state.on_recording = lambda is_asked: self._intake.tape.set_asked(is_asked, time.monotonic())
         self._upstream.get_last_event_us = lambda: self._intake.last_event_us
         self._publisher.on_connected = self._state.forget
         self._publisher.on_lost = self._on_lost
