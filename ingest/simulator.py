@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.replay import Replay
 from ingest.upstream import Upstream
 from shared.channels import is_covered
 from shared.protocol import AUTH_SUCCESS, CONNECTED, encode_statuses, parse_action, subscribed, unsubscribed
@@ -94,7 +95,11 @@ class _Stock:
 class Simulator:
     """Feeds the intake with about 300 events a second, were all subscribed."""
 
-    def __init__(self, upstream: Upstream, take: Callable[[bytes], None], seed: int | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, take: Callable[[bytes], None], seed: int | None = None, player: Replay | None = None
+    ) -> None:
+        """With a player it is that which trades."""
+        self._player = player
         self._upstream = upstream
         self._take = take
         self._draw = random.Random(seed)
@@ -105,8 +110,12 @@ class Simulator:
         """Greet, then trade for as long as the process runs."""
         self._upstream.opened(self._receive)
         self._reply(encode_statuses([CONNECTED]))
+        if self._player is not None:
+            await self._player.run(self._take)
         while True:
             await asyncio.sleep(TICK_S)
+            if self._player is not None:
+                continue  # it is over
             events = [event for event in self._tick(time.time_ns() // 1_000_000) if self._is_held(event)]
             if events:
                 self._take(_encode(events))
@@ -144,3 +153,5 @@ class Simulator:
         else:
             self._held.difference_update(channels)
             self._reply(encode_statuses(unsubscribed(channel) for channel in channels))
+        if self._player is not None:
+            self._player.set_held(frozenset(self._held))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -12,6 +13,7 @@ from ingest.intake import Intake
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
+from ingest.replay import Replay
 from ingest.simulator import SYMBOLS, Simulator
 from ingest.slot import Slot
 from ingest.state import StateWriter
@@ -22,8 +24,10 @@ from shared.gap import Gap
 from shared.lifecycle import Tasks
 from shared.names import Names
 from shared.notice import make_gap
+from shared.variables import SCENARIOS
 
 _log = logging.getLogger(__name__)
+_MOST_SPEED: Final = 1000.0  # TEST_SPEED's bound; of a recording it is as fast as it is taken
 _TOOK_OVER: Final = "another ingest took over"
 
 
@@ -109,6 +113,9 @@ class Tenure:
 
     def _make_source(self) -> Polygon | Simulator:
         config = self._config
+        if config.is_simulated and config.test_scenario not in SCENARIOS and not config.test_scenario.endswith(".toml"):
+            _log.warning("REPLAY of the recording %s", config.test_scenario)
+            return Simulator(self._upstream, self._intake.take, player=self._make_replay())
         if config.is_simulated:
             _log.warning("SIMULATED FEED: invented prices for %d symbols, such as %s", len(SYMBOLS), SYMBOLS[0])
             _log.warning("set POLYGON_API_KEY for the real market")
@@ -118,6 +125,12 @@ class Tenure:
         return Polygon(
             config.polygon_ws_url, self._upstream, self._intake, self._slot, retry_s, config.heartbeat_interval_s
         )
+
+    def _make_replay(self) -> Replay:
+        config, publisher = self._config, self._publisher
+        speed = None if config.test_speed >= _MOST_SPEED else config.test_speed
+        start = config.test_start.time() if config.test_start is not None else None
+        return Replay(Path(config.test_scenario), speed, start, get_backlog=lambda: publisher.unanswered_bytes)
 
     async def run(self) -> None:
         """Serve the feed until the slot is lost."""

@@ -3,6 +3,7 @@
 The wire: channels.py, protocol.py, split.py.  Redis: redis_address.py, names.py, demand.py with lua/, bus.py,
 batch.py, held.py, notice.py, gap.py.  The process: config.py with variables.py, reload.py, lifecycle.py, backoff.py,
 logs.py, metrics.py.
-Recordings: recording.py is the format, recording_writer.py and recording_reader.py the files.
-For people: cli.py, private_bus.py with fake_bus.py.
+Recordings: recording.py is the format, recording_writer.py and recording_reader.py the files,
+recorder.py fills them from Redis, survey.py counts what is in them, inspection.py draws that.
+For people: cli.py, recording_cli.py, private_bus.py with fake_bus.py.
 """

@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidURI, WebSocketException
 
 from shared.backoff import Backoff
 from shared.config import Config, load_or_exit
+from shared.recording_cli import inspect, record
 
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # far above what Polygon (1 MB) or a gateway (512 KiB) sends
 _ANSWER_WITHIN_S: Final = 10.0  # greeting and auth reply
@@ -161,6 +162,10 @@ def tail(channels: tuple[str, ...], url: str | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+main.add_command(record)
+main.add_command(inspect)
 
 
 if __name__ == "__main__":

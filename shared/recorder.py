@@ -120,7 +120,7 @@ class Recorder:
     async def _sync(self) -> None:
         while True:
             await asyncio.sleep(SYNC_EVERY_S)
-            await asyncio.to_thread(self._writer.sync)
+            await asyncio.to_thread(self._writer.begin_sync())
 
     async def _end(self) -> None:
         """Take what is there already, and let ingest rest; another recorder asks again before ingest hears of it."""

@@ -1,10 +1,11 @@
 """Writes a recording (shared/recording.py), in parts if it is to be rotated.
 
 What is in a closed chunk is in the file, whatever becomes of this process; what is in the file is on the disk, whatever
-becomes of the machine, after `sync`, after a rotation and after `close`.
+becomes of the machine, after a sync, after a rotation and after `close`.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +116,7 @@ class RecordingWriter:
         return is_long or (bool(size) and self._part_bytes + more_bytes > size)
 
     def _rotate(self) -> None:
-        self.sync()
+        self.begin_sync()()
         os.close(self._descriptor)
         self._closed_bytes += self._part_bytes
         self._header = self._header._replace(part=self._header.part + 1)
@@ -132,14 +133,22 @@ class RecordingWriter:
             raise
         self._part_bytes += len(data)
 
-    def sync(self) -> None:
-        """Return once the disk has what is in the file."""
-        os.fsync(self._descriptor)
+    def begin_sync(self) -> Callable[[], None]:
+        """What returns once the disk has what is in the file now; may run in a thread, whatever happens here."""
+        descriptor = os.dup(self._descriptor)  # this one may be closed by a rotation meanwhile
+
+        def sync() -> None:
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+        return sync
 
     def close(self) -> None:
         """Write what is left, sync, and close; the descriptor is closed even if that fails."""
         try:
             self.close_chunk()
-            self.sync()
+            self.begin_sync()()
         finally:
             os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""What recorders get: the frames as received, once, beside the batch that they leave with; nothing while nobody asks."""
+"""What recorders get: frames as received, once, beside the batch that they leave with; nothing while nobody asks."""
 
 from typing import Any
 
