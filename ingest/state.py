@@ -35,6 +35,7 @@ class StateWriter:
         self._upstream = upstream
         self._get_counters = get_counters
         self._slot = slot
+        self._is_recording = False
         self.on_recording: Callable[[bool], None] = lambda _is_asked: None
         self._gaps: deque[Gap] = deque(maxlen=_GAPS_WAITING)
         self._clear = redis.register_script(read_script("clear"))
@@ -111,6 +112,7 @@ class StateWriter:
             "last_refusal": upstream.last_refusal,
             "holder": self._slot.holder,
             "feed": self._names.feed,
+            "recording": int(self._is_recording),
             **self._get_counters(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)
@@ -133,6 +135,9 @@ class StateWriter:
         """Hear whether somebody asks for frames; those in Redis are forgotten a while after the last one did."""
         is_asked = bool(await self._redis.exists(self._names.recording))
         self.on_recording(is_asked)
+        if is_asked != self._is_recording:
+            self._is_recording = is_asked
+            self._upstream.changed.set()
         if is_asked:
             await self._redis.expire(self._names.frames, _FRAMES_EXPIRE_S)
 
