@@ -36,7 +36,7 @@ _NEW_YORK: Final = ZoneInfo("America/New_York")
 
 
 class Replay:
-    """A Player (ingest/player.py) of one recording.  Raises BadRecording or OSError if it cannot be played."""
+    """A Player (ingest/player.py) of one recording.  Raises BadRecording if it cannot be played."""
 
     def __init__(
         self,
@@ -54,8 +54,11 @@ class Replay:
         With `rewrite_times` timestamps in events are moved so that the replay's begin is now, by whole seconds, so that
         second bars stay on seconds; at another speed than 1 they run at the recording's own pace, ahead of the clock.
         """
-        self._reader = RecordingReader(path, lambda damage: _log.warning("replay: %s", damage))
-        self._span = self._reader.read_span()
+        try:
+            self._reader = RecordingReader(path, lambda damage: _log.warning("replay: %s", damage))
+            self._span = RecordingReader(path).read_span()
+        except OSError as exc:
+            raise BadRecording(f"{path}: cannot be read ({exc.strerror})") from None
         if not self._span.frames:
             raise BadRecording(f"{path}: holds no frame")
         self._from_us = self._find_start(path, start)

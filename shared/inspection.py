@@ -61,6 +61,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 def _make_table(inspection: Inspection, is_terminal: bool) -> Table:
     table = Table(box=box.ROUNDED if is_terminal else None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, lines in _make_rows(inspection):
         table.add_row(name, "\n".join(lines))
     return table

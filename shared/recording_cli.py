@@ -23,6 +23,7 @@ from shared.redis_address import make_redis
 
 _LIVE_EVERY_S: Final = 0.5
 _LINE_EVERY_S: Final = 10.0
+_PLAIN_COLUMNS: Final = 1000  # so that no line of a file or a pipe is folded
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -125,4 +126,5 @@ def inspect(file: Path) -> None:
         _fail(str(exc))
     except OSError as exc:
         _fail(f"{file}: cannot be read ({exc.strerror})")
-    print_inspection(inspection, Console())
+    is_terminal = sys.stdout.isatty()
+    print_inspection(inspection, Console(width=None if is_terminal else _PLAIN_COLUMNS))

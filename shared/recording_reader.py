@@ -91,7 +91,7 @@ class RecordingReader:
             chunks += 1
             frames += head.frames
             raw_bytes += head.raw_bytes
-        size = sum(part.stat().st_size for part in self.parts)
+        size = sum(part.stat().st_size for part in self.parts)  # also what is damaged
         return Span(first_us, last_us, chunks, frames, raw_bytes, size)
 
     def chunks(self, from_us: int = 0) -> Iterator[Chunk]:

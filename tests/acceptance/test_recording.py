@@ -97,8 +97,7 @@ async def test_a_recorded_run_replayed_at_full_speed_arrives_byte_for_byte(tmp_p
         assert "exists, and is not written over" in again.output
         seen = await Process.start(python("shared.cli", "inspect", str(file)), tmp_path, proxy.environ, name="inspect")
         assert await seen.wait() == 0
-        assert f"events  {len(events):,}" in " ".join(seen.output.split()).replace("events ", "events  ")
-    assert read_recording(file)
+        assert f" events {len(events):,} " in " ".join(seen.output.split())
 
 
 async def test_a_killed_recorder_leaves_what_it_had_and_rotation_its_parts(tmp_path: Path) -> None:
@@ -166,14 +165,13 @@ async def test_a_redis_that_comes_back_empty_doubles_and_loses_no_frame(tmp_path
         await until_recorded(file, events)
         assert await recorder.stop() == 0
         assert [record for record in read_recording(file) if isinstance(record, Hole)] == []
-        assert "Redis does not answer" in recorder.output or recorder.output.count("day.pprec:") >= 1
 
 
 async def test_without_an_ingest_the_recorder_says_who_can_act_and_ends_cleanly(tmp_path: Path) -> None:
     file = tmp_path / "day.pprec"
     async with running_proxy(tmp_path, gateways=0) as proxy:
         await proxy.ingest.stop()
-        command = python("shared.cli", "record", str(file), constants=None)
+        command = python("shared.cli", "record", str(file))
         recorder = await Process.start(command, tmp_path, proxy.environ, name="record")
 
         async def is_asking() -> bool:

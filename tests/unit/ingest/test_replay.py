@@ -216,3 +216,5 @@ def test_an_empty_recording_and_a_file_that_is_none_are_refused(tmp_path: Path) 
     (tmp_path / "text").write_text("hello")
     with pytest.raises(BadRecording, match="text: not a recording"):
         Replay(tmp_path / "text")
+    with pytest.raises(BadRecording, match=r"nowhere: cannot be read \(No such file or directory\)"):
+        Replay(tmp_path / "nowhere")
