@@ -53,9 +53,7 @@ def record(file: Path, rotate: Rotation | None) -> None:
     try:
         asyncio.run(_record(settings, file, writer))
     except OSError as exc:
-        _fail(
-            f"{writer.path}: {exc.strerror}; what it says above is safe in it. Make room and record into another file"
-        )
+        _fail(f"{writer.path}: {exc.strerror}; all but the last second is safe. Make room, record into another file")
 
 
 def _fail(line: str) -> NoReturn:

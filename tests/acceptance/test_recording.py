@@ -12,6 +12,7 @@ from tests.fakes.polygon import FakePolygon
 from tests.processes import Process, python, until
 from tests.proxy import Proxy, running_proxy
 from tests.recordings import read_recording
+from tests.redis_state import running_redis
 from tests.subscriber import Subscriber
 
 CHANNELS = ("T.AAPL", "Q.AAPL", "T.MSFT", "LULD.MSFT")
@@ -45,6 +46,15 @@ async def start_recorder(proxy: Proxy, file: Path, *options: str) -> Process:
 
     await until(is_recording, "ingest records", (recorder, proxy.ingest))
     return recorder
+
+
+async def start_small(proxy: Proxy) -> Process:
+    """A recorder that may write 2 KiB to a file; to it that is a full disk."""
+    command = ["bash", "-c", 'ulimit -f 2; exec "$@"', "-", *python("shared.cli", "record", "small.pprec")]
+    small = await Process.start(command, proxy.directory, proxy.environ, name="small")
+    proxy.processes.append(small)
+    await until(lambda: "small.pprec: " in small.output, "it records", (small,))
+    return small
 
 
 def get_frames(records: list[Record]) -> list[bytes]:
@@ -85,41 +95,18 @@ async def test_a_recorded_run_replayed_at_full_speed_arrives_byte_for_byte(tmp_p
     async with running_proxy(tmp_path) as proxy:
         client = await proxy.join(*CHANNELS)
         recorder = await start_recorder(proxy, file)
+        small = await start_small(proxy)
         events = await send(proxy.fake, range(400))
         await client.until_events(len(events))
         await until_recorded(file, events)
+        assert await small.wait() == 1
+        assert "small.pprec: File too large; " in small.output and "Make room" in small.output
+        kept = get_events(get_frames(read_recording(tmp_path / "small.pprec")))
+        assert len(kept) < len(events) and kept == events[: len(kept)]
         assert await recorder.stop(signal.SIGINT) == 0
         assert f"{file.name}: " in recorder.output and "0 holes" in recorder.output
         await client.close()
         await replay(proxy, file, events)
-        again = await Process.start(python("shared.cli", "record", str(file)), tmp_path, proxy.environ, name="again")
-        assert await again.wait() == 1
-        assert "exists, and is not written over" in again.output
-        seen = await Process.start(python("shared.cli", "inspect", str(file)), tmp_path, proxy.environ, name="inspect")
-        assert await seen.wait() == 0
-        assert f" events {len(events):,} " in " ".join(seen.output.split())
-
-
-async def test_a_killed_recorder_leaves_what_it_had_and_rotation_its_parts(tmp_path: Path) -> None:
-    file = tmp_path / "day.pprec"
-    async with running_proxy(tmp_path) as proxy:
-        await proxy.join(*CHANNELS)
-        recorder = await start_recorder(proxy, file, "--rotate", "1s")
-        events = await send(proxy.fake, range(50))
-        await until_recorded(file, events)
-        # Frames more than a second after the first are the next part's.
-        number = 50
-
-        async def is_rotated() -> bool:
-            nonlocal number, events
-            events += await send(proxy.fake, range(number, number + 1))
-            number += 1
-            return (tmp_path / "day.pprec.1").exists()
-
-        await until(is_rotated, "a second part", (recorder,))
-        await recorder.end()  # kill -9
-        events_read = get_events(get_frames(read_recording(file)))
-        assert len(events_read) >= 200 and events_read == events[: len(events_read)]
 
 
 async def test_recording_goes_on_over_an_ingest_that_is_replaced_and_shows_the_hole(tmp_path: Path) -> None:
@@ -149,36 +136,71 @@ async def test_recording_goes_on_over_an_ingest_that_is_replaced_and_shows_the_h
         assert "1 holes" in recorder.output
 
 
-async def test_a_redis_that_comes_back_empty_doubles_and_loses_no_frame(tmp_path: Path) -> None:
-    file = tmp_path / "day.pprec"
+async def send_until_rotated(proxy: Proxy, file: Path, number: int) -> list[bytes]:
+    """Frames more than a second after the first are the next part's."""
+    sent: list[bytes] = []
+
+    async def is_rotated() -> bool:
+        nonlocal sent
+        sent += await send(proxy.fake, range(number + len(sent), number + len(sent) + 1))
+        return file.with_name(f"{file.name}.1").exists()
+
+    await until(is_rotated, "a second part")
+    return sent
+
+
+async def test_an_emptied_redis_doubles_and_loses_no_frame_and_a_killed_recorder_leaves_whole_parts(
+    tmp_path: Path,
+) -> None:
+    file, killed_file = tmp_path / "day.pprec", tmp_path / "killed.pprec"
     async with running_proxy(tmp_path) as proxy:
         client = await proxy.join(*CHANNELS)
         recorder = await start_recorder(proxy, file)
-        before = await send(proxy.fake, range(10))
-        await until_recorded(file, before)
+        killed = await start_recorder(proxy, killed_file, "--rotate", "1s")
+        await until(lambda: "killed.pprec: " in killed.output, "it records", (killed,))
+        events = await send(proxy.fake, range(10))
+        await until_recorded(file, events)
         proxy.redis.server.kill()
-        meanwhile = await send(proxy.fake, range(10, 20))
+        events += await send(proxy.fake, range(10, 20))
         await proxy.redis.start_empty()
-        await client.until_events(len(before) + len(meanwhile))
-        after = await send(proxy.fake, range(20, 30))
-        events = before + meanwhile + after
+        await client.until_events(len(events))
+        events += await send_until_rotated(proxy, killed_file, 20)
+        await killed.end()  # kill -9
         await until_recorded(file, events)
         assert await recorder.stop() == 0
         assert [record for record in read_recording(file) if isinstance(record, Hole)] == []
+        kept = get_events(get_frames(read_recording(killed_file)))
+        at = events.index(kept[0])
+        assert len(kept) > 8 and kept == events[at : at + len(kept)]
 
 
 async def test_without_an_ingest_the_recorder_says_who_can_act_and_ends_cleanly(tmp_path: Path) -> None:
     file = tmp_path / "day.pprec"
-    async with running_proxy(tmp_path, gateways=0) as proxy:
-        await proxy.ingest.stop()
+    async with running_redis() as redis:
         command = python("shared.cli", "record", str(file))
-        recorder = await Process.start(command, tmp_path, proxy.environ, name="record")
+        recorder = await Process.start(command, tmp_path, {"REDIS_URL": redis.url}, name="record")
 
         async def is_asking() -> bool:
-            return bool(await proxy.redis.client.exists("polygon:{stocks}:recording"))
+            return bool(await redis.client.exists("polygon:{stocks}:recording"))
 
-        await until(is_asking, "it asks", (recorder,))
-        assert await recorder.stop() == 0
+        try:
+            await until(is_asking, "it asks", (recorder,))
+            assert await recorder.stop() == 0
+        finally:
+            await recorder.end()
         assert "no ingest is running: start one" in recorder.output
         assert read_recording(file) == []
         assert not await is_asking()
+
+
+async def test_a_recording_that_cannot_be_played_ends_ingest_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "day.pprec").write_text("hello")
+    async with running_redis() as redis:
+        environ = {"REDIS_URL": redis.url, "TEST_SCENARIO": "./day.pprec", "ENABLE_METRICS": "false"}
+        ingest = await Process.start(python("ingest"), tmp_path, environ, name="ingest")
+        try:
+            assert await ingest.wait(20) == 1
+        finally:
+            await ingest.end()
+        assert "TEST_SCENARIO: day.pprec: not a recording" in ingest.output
+        assert "Traceback" not in ingest.output

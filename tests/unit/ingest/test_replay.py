@@ -67,7 +67,7 @@ async def test_frames_are_the_recorded_bytes_and_events_that_nobody_holds_stay_o
     frames = [
         b'[{"ev":"T","sym":"AAPL","p":1.50}, {"ev":"Q","sym":"AAPL","bp":4.522e-05}]',
         b'[{"ev":"status","status":"success","message":"subscribed to: T.AAPL"}]',
-        b'[{"ev":"T","sym":"AAPL","p":2},{"ev":"status","status":"error","message":"x"},{"ev":"T","sym":"MSFT"}]',
+        b'[{"ev":"T","sym":"AAPL","p":2},{"ev":"status","sym":"X"},{"ev":"T","sym":"MSFT"}]',
         b"no JSON",
     ]
     records: list[Record] = [Frame(BEGIN_US, frame) for frame in frames]
