@@ -8,7 +8,7 @@ VENV := .venv
 RUNNABLE := $(VENV)/.runnable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: run test lint bench soak soak-memory soak-slow soak-demand pictures clean
+.PHONY: run test lint bench soak soak-memory soak-slow soak-demand soak-recording pictures clean
 
 # honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
 run: $(RUNNABLE)
@@ -33,6 +33,10 @@ soak-memory: $(TESTABLE)
 
 soak-slow: $(TESTABLE)
 	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_slow_clients.py
+
+soak-recording: $(TESTABLE)
+	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/unit/ingest/test_replay.py tests/unit/ingest/test_long_replay.py
+	$(VENV)/bin/python -m tests.bench.recording
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench

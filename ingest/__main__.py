@@ -12,7 +12,7 @@ async def _run(settings: config.Config) -> None:
 
 
 def main() -> None:
-    """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if a task failed."""
+    """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if a task failed or a recording cannot be played."""
     settings = config.load_or_exit()
     logs.configure(settings.log_level, "ingest", settings.secrets)
     try:

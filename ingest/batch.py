@@ -1,6 +1,7 @@
 """A batch in the making: events grouped by channel, then encoded as one write to Redis.  Pure, hot.
 
-One write holds, in this order: XADD to the log, one PUBLISH per notice, per channel and per wanted `all:EV`, the mark.
+One write holds, in this order: XADD to the log, one PUBLISH per notice, per channel and per wanted `all:EV`, the mark;
+and while somebody records, an XADD of the frames (ingest/tape.py).
 The log's entry holds the very PUBLISH commands, so that a missed batch can be read with the code that reads the bus.
 """
 
@@ -34,12 +35,14 @@ class Encoded(NamedTuple):
     mark_command: bytes
     replies: int
     mark: Mark
+    frames: bytes = b""  # the XADD of what was received meanwhile, for recorders; they wait, so it is the last
 
     @property
     def chunks(self) -> list[bytes]:
         """What is to be written; `published` is in it twice, and in memory once."""
         logged = [self.log, self.published, b"\r\n"] if self.log else []
-        return [*logged, self.published, self.mark_command]
+        taped = [self.frames] if self.frames else []
+        return [*logged, self.published, self.mark_command, *taped]
 
     @property
     def data(self) -> bytes:
@@ -49,7 +52,16 @@ class Encoded(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, but for a few."""
-        return len(self.log) + len(self.published) + len(self.mark_command)
+        return len(self.log) + len(self.published) + len(self.mark_command) + len(self.frames)
+
+    @property
+    def appends(self) -> int:
+        """How many of its commands Redis refuses when it has had them before."""
+        return bool(self.log) + bool(self.frames)
+
+    def with_frames(self, command: bytes) -> "Encoded":
+        """The same batch, with the command that keeps what was received meanwhile."""
+        return self._replace(frames=command, replies=self.replies + 1)
 
 
 class Batch:

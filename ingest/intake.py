@@ -14,6 +14,7 @@ from ingest.batch import Batch
 from ingest.logbook import Logbook
 from ingest.overlap import Overlap
 from ingest.publisher import Publisher
+from ingest.tape import Tape
 from shared.batch import HEARTBEAT_S, Mark
 from shared.names import Names
 from shared.notice import Notice
@@ -40,6 +41,7 @@ class Intake:
         self._batch = Batch(names)
         self._logbook = Logbook(epoch)
         self.overlap = Overlap(names.feed)
+        self.tape = Tape(names, epoch)
         self._epoch = epoch
         self._sequence = 0
         self._bytes = 0
@@ -68,6 +70,8 @@ class Intake:
 
     def _take(self, frame: bytes, screen: Screen | None) -> None:
         self.frames += 1
+        if self.tape.is_on:
+            self.tape.take(frame, time.time_ns() // 1000)
         try:
             split = split_frame(frame)
         except MalformedFrame as exc:
@@ -134,6 +138,8 @@ class Intake:
         oldest = self._logbook.get_oldest(self._last_at)
         encoded = self._batch.encode(self._epoch, self._sequence, self._received_us, oldest)
         self._logbook.add(self._last_at, self._sequence, encoded.size)
+        if self.tape.has_frames:
+            encoded = encoded.with_frames(self.tape.encode(self._last_at, self._sequence))
         self._publisher.publish(encoded)
 
     def set_alls(self, event_types: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""How far back the log in Redis reaches: LOG_S seconds and LOG_BYTES bytes, whichever is less.  Pure."""
+"""How far back the log in Redis reaches: so many seconds and so many bytes, whichever is less.  Pure."""
 
 from collections import deque
 from typing import Final
@@ -10,11 +10,13 @@ LOG_BYTES: Final = 128 * 1024 * 1024  # ~20 s at 50,000 events/s; beyond it the 
 class Logbook:
     """Remembers when which batch of this epoch was logged, and so what the log may forget."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, keep_s: float = LOG_S, keep_bytes: int = LOG_BYTES) -> None:
         self._epoch = epoch
+        self._keep_s = keep_s
+        self._keep_bytes = keep_bytes
         self._entries: deque[tuple[float, int, int]] = deque()
         self._bytes = 0
-        self._oldest = "0-0"  # an earlier epoch's entries are kept until ours are LOG_S old
+        self._oldest = "0-0"  # an earlier epoch's entries are kept until ours are `keep_s` old
 
     def add(self, now_s: float, sequence: int, size: int) -> None:
         """A batch of `size` bytes was logged."""
@@ -23,7 +25,7 @@ class Logbook:
 
     def get_oldest(self, now_s: float) -> str:
         """The id of the oldest entry that is to be kept; never one before an id that was given out."""
-        while self._entries and (self._entries[0][0] < now_s - LOG_S or self._bytes > LOG_BYTES):
+        while self._entries and (self._entries[0][0] < now_s - self._keep_s or self._bytes > self._keep_bytes):
             _, sequence, size = self._entries.popleft()
             self._bytes -= size
             self._oldest = f"{self._epoch}-{sequence + 1}"

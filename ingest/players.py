@@ -1,17 +1,20 @@
 """Makes the players that a configuration or an operator asks for; nowhere else are they built."""
 
-import importlib
+from collections.abc import Callable
+from datetime import datetime
+from datetime import time as time_of_day
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from ingest.player import Player
+from ingest.replay import Replay
 from ingest.simulator.feed import Simulation
 from ingest.simulator.scenario import BadScenario, Scenario
 from ingest.simulator.scenario_file import load_scenario
 from shared.config import Config
 from shared.names import Names
+from shared.recording import BadRecording
 from shared.variables import SCENARIOS
 
 
@@ -27,6 +30,11 @@ class Take(NamedTuple):
     start: str | None = None  # time of day in New York; None: from its beginning
     loop: bool = False
     rewrite_times: bool = False
+
+
+def make_take(scenario: str, speed: float, start: datetime | None) -> Take:
+    """How TEST_SCENARIO's recording is played; of `start` the time of day counts."""
+    return Take(scenario, speed, None if start is None else start.time().isoformat())
 
 
 def is_recording(scenario: str) -> bool:
@@ -47,19 +55,16 @@ def make_simulation(config: Config, redis: "Redis", names: Names) -> Simulation:
     return Simulation(config, redis, names)
 
 
-def make_replay(take: Take) -> Player:
-    """A player of a recording; raises Unplayable."""
+def make_replay(take: Take, get_backlog: Callable[[], int] = lambda: 0) -> Replay:
+    """A player of a recording; `get_backlog`: bytes that wait for Redis.  Raises Unplayable."""
+    start = None if take.start is None else time_of_day.fromisoformat(take.start)
     try:
-        with Path(take.path).open("rb"):
-            replay: Any = importlib.import_module("ingest.replay")
-        player: Player = replay.Replay(take.path, take.speed, take.start, take.loop, take.rewrite_times)
-    except OSError as exc:
-        raise Unplayable(f"{take.path}: ingest cannot read it ({exc.strerror})") from None
-    except ImportError:
-        raise Unplayable("this release plays no recordings") from None
-    except ValueError as exc:
-        raise Unplayable(f"{take.path}: {exc}") from None
-    return player
+        return Replay(
+            Path(take.path), take.speed, start,
+            loop=take.loop, rewrite_times=take.rewrite_times, get_backlog=get_backlog,
+        )  # fmt: skip
+    except BadRecording as exc:
+        raise Unplayable(str(exc)) from None
 
 
 def check(config: Config) -> None:
@@ -67,6 +72,6 @@ def check(config: Config) -> None:
     if not (config.is_simulated or config.is_mixed):
         return
     if is_recording(config.test_scenario):
-        make_replay(Take(config.test_scenario))
+        make_replay(make_take(config.test_scenario, config.test_speed, config.test_start))
     else:
         find_scenario(config.test_scenario)

@@ -65,7 +65,7 @@ class Publisher:
         self._history_bytes = 0
         # Bounded by who asks: control does one thing after the other.
         self._waiters: deque[tuple[Encoded, asyncio.Future[None]]] = deque()
-        self._resent = 0  # batches that the log may refuse because it has them
+        self._resent = 0  # entries that the log, or the frames, may refuse because they have them
         self._lost_span: tuple[int, int] | None = None  # Unix microseconds; not yet reported
         self._loop = asyncio.get_running_loop()
         self.lost_batches = 0
@@ -74,6 +74,11 @@ class Publisher:
         self.reconnects = -1
         self.on_connected: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int, int], None] = lambda _from_us, _to_us: None
+
+    @property
+    def unanswered_bytes(self) -> int:
+        """What waits for an answer of Redis; above BUFFER_BYTES the oldest batches would be lost."""
+        return self._bytes
 
     def publish(self, batch: Encoded) -> None:
         """Send a batch, or keep it until Redis is back."""
@@ -151,7 +156,7 @@ class Publisher:
     def refused(self, reply: Exception) -> None:
         """Redis refused a command: count it, and tell the operator of the first."""
         if "equal or smaller" in str(reply) and self._resent > 0:
-            self._resent -= 1  # the log has this batch already: Redis had taken it before the connection broke
+            self._resent -= 1  # it is there already: Redis had taken it before the connection broke
             return
         self.refusals += 1
         if self.refusals == 1:
@@ -195,7 +200,7 @@ class Publisher:
             # Redis may have published a part of the first one: a mark before it makes gateways forget that part.
             first = self._unanswered[0].mark
             self._keep(self._make_heartbeat(first._replace(sequence=first.sequence - 1)), at_front=True)
-        self._resent = len(self._unanswered)
+        self._resent = sum(batch.appends for batch in self._unanswered)
         for batch in self._unanswered:
             self._write(batch)
         self.on_connected()

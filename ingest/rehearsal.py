@@ -8,11 +8,13 @@ recording that an operator plays for a while, after which the programme goes on.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ingest.player import Player
-from ingest.players import Take, find_scenario, is_recording, make_replay
+from ingest.players import Take, find_scenario, is_recording, make_take
+from ingest.replay import Replay
 from ingest.simulator.feed import Simulation
 from ingest.upstream import Upstream
 from shared.config import Config
@@ -53,26 +55,32 @@ class Rehearsal:
     """
 
     def __init__(
-        self, upstream: Upstream, take: Callable[[bytes], None], simulation: Simulation, config: Config
+        self,
+        upstream: Upstream,
+        take: Callable[[bytes], None],
+        simulation: Simulation,
+        config: Config,
+        make_replay: Callable[[Take], Player],
     ) -> None:
         self._upstream = upstream
         self._take = take
         self._held: set[str] = set()
         self._switched = asyncio.Event()
         self._simulation = simulation
-        self._programme = self._find_part(config.test_scenario)
+        self._make_replay = make_replay
+        self.speed = config.test_speed
+        self._programme = self._find_part(config.test_scenario, config.test_start)
         self._guest: Guest | None = None
         self._is_over = False  # the programme was a recording, and has ended
         self.on_changed: Callable[[], None] = lambda: None
         self.enabled = True
-        self.speed = config.test_speed
         self.symbols = config.test_symbols
         self.frames = 0
 
-    def _find_part(self, scenario: str) -> Part:
+    def _find_part(self, scenario: str, start: datetime | None = None) -> Part:
         name = Path(scenario).name  # clients need not know where it lies
         if is_recording(scenario):
-            return Part(make_replay(Take(scenario)), name, is_replay=True)
+            return Part(self._make_replay(make_take(scenario, self.speed, start)), name, is_replay=True)
         self._simulation.set_scenario(find_scenario(scenario))
         return Part(self._simulation, name, is_replay=False)
 
@@ -118,8 +126,10 @@ class Rehearsal:
         self._switch()
 
     def set_speed(self, speed: float) -> None:
-        """How fast the simulated market's time runs."""
+        """How fast the time runs of the simulated market and of a recording in its place."""
         self._simulation.set_speed(speed)
+        if isinstance(self._programme.player, Replay):
+            self._programme.player.set_speed(speed)
         self.speed = speed
         _log.warning("test data: speed %g", speed)
 
@@ -132,7 +142,7 @@ class Rehearsal:
 
     def play_guest(self, ident: str, take: Take) -> None:
         """Play a recording until it ends or is stopped; raises Unplayable, and then nothing has changed."""
-        self._guest = Guest(ident, Part(make_replay(take), Path(take.path).name, is_replay=True))
+        self._guest = Guest(ident, Part(self._make_replay(take), Path(take.path).name, is_replay=True))
         _log.warning("test data: replay of %s", take.path)
         self._switch()
 

@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _WRITE_EVERY_S: Final = 1.0
 _LEAVE_WITHIN_S: Final = 1.0
 _GAPS_WAITING: Final = 100  # while Redis is away; of more the oldest are in the log of this process only
+_FRAMES_EXPIRE_S: Final = 60  # frames that nobody asks for any more
 _GAPS_KEPT: Final = 1000  # in Redis; the oldest go
 
 
@@ -42,6 +43,8 @@ class StateWriter:
         self._get_counters = get_counters
         self.get_indicator: Callable[[], Indicator | None] = lambda: None
         self._slot = slot
+        self._is_recording = False
+        self.on_recording: Callable[[bool], None] = lambda _is_asked: None
         self._gaps: deque[Gap] = deque(maxlen=_GAPS_WAITING)
         self._clear = redis.register_script(read_script("clear"))
         self._to_drop: set[str] = set()
@@ -78,6 +81,7 @@ class StateWriter:
                 await self._clear_drops()
                 await self._write_upstream()
                 await self._write_gaps()
+                await self._find_recorder()
             except (RedisError, OSError) as exc:
                 if self._written is not None:
                     _log.warning("state: Redis does not answer (%s)", exc)
@@ -117,6 +121,7 @@ class StateWriter:
             "last_refusal": upstream.last_refusal,
             "holder": self._slot.holder,
             "feed": self._names.feed,
+            "recording": int(self._is_recording),
             **self._get_counters(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)
@@ -134,6 +139,16 @@ class StateWriter:
             text = encode_gap(self._gaps[0])
             await self._redis.xadd(self._names.gaps, {"gap": text}, maxlen=_GAPS_KEPT, approximate=True)
             self._gaps.popleft()
+
+    async def _find_recorder(self) -> None:
+        """Hear whether somebody asks for frames; those in Redis are forgotten a while after the last one did."""
+        is_asked = bool(await self._redis.exists(self._names.recording))
+        self.on_recording(is_asked)
+        if is_asked != self._is_recording:
+            self._is_recording = is_asked
+            self._upstream.changed.set()
+        if is_asked:
+            await self._redis.expire(self._names.frames, _FRAMES_EXPIRE_S)
 
     async def _write_held(self) -> None:
         held, refused, indicator = set(self._upstream.held), dict(self._upstream.refused), self.get_indicator()

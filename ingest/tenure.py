@@ -1,6 +1,7 @@
 """All that runs only while this process has the upstream slot: built when it is taken, gone when it is lost."""
 
 import logging
+import time
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -10,11 +11,12 @@ from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
 from ingest.mix import Mix, Sieve
-from ingest.players import make_simulation
+from ingest.players import Take, make_replay, make_simulation
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
 from ingest.rehearsal import Rehearsal
+from ingest.replay import Replay
 from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.upstream import Upstream
@@ -59,6 +61,7 @@ class Tenure:
             upstream.get_last_event_us = lambda: self._intake.last_event_us
         if config.is_mixed:
             self._source.get_last_event_us = lambda: self._intake.last_live_us
+        self._state.on_recording = lambda is_asked: self._intake.tape.set_asked(is_asked, time.monotonic())
         self._publisher.on_connected = self._state.forget
         self._publisher.on_lost = self._on_lost
 
@@ -68,12 +71,15 @@ class Tenure:
         if not (config.is_simulated or config.is_mixed):
             return None
         simulation = make_simulation(config, self._redis, self._names)
-        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, simulation, config)
+        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, simulation, config, self._make_replay)
         rehearsal.on_changed = self._upstream.changed.set
         if config.is_mixed:
             self._intake.screen = self._sieve.pass_live
             self._intake.test_screen = self._sieve.pass_test
         return rehearsal
+
+    def _make_replay(self, take: Take) -> Replay:
+        return make_replay(take, lambda: self._publisher.unanswered_bytes)
 
     def _make_refill(self) -> Refill | None:
         config = self._config

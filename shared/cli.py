@@ -19,6 +19,7 @@ from shared.cli_inject import inject
 from shared.cli_replay import replay
 from shared.cli_test import test
 from shared.config import Config, load_or_exit
+from shared.recording_cli import inspect, record
 
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # far above what Polygon (1 MB) or a gateway (512 KiB) sends
 _ANSWER_WITHIN_S: Final = 10.0  # greeting and auth reply
@@ -166,7 +167,7 @@ def tail(channels: tuple[str, ...], url: str | None) -> None:
         sys.exit(_INTERRUPTED)
 
 
-for _command in (test, inject, replay):
+for _command in (test, inject, replay, record, inspect):
     main.add_command(_command)
 
 

@@ -16,6 +16,8 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:gateway:ID             | hash, expires   | the lease of one gateway, and its statistics                  |
 | polygon:{F}:gateway:ID:channels    | set             | what it counts for in the refcount                            |
 | polygon:{F}:log                    | stream          | the last seconds of batches; entry id = epoch-sequence        |
+| polygon:{F}:frames                 | stream, expires | the last seconds of frames as received (ingest/tape.py)       |
+| polygon:{F}:recording              | key, expires    | while it is there, ingest writes that stream                  |
 | polygon:{F}:notices                | pub/sub channel | told to clients between their events (shared/notice.py)       |
 | polygon:{F}:gaps                   | stream          | the last gaps (shared/gap.py), newest last                    |
 | polygon:{F}:resume                 | pub/sub channel | a client took a name over (gateway/resume.py)                 |
@@ -45,6 +47,8 @@ class Names:
         self.refcount = f"{base}:refcount"
         self.gateways = f"{base}:gateways"
         self.log = f"{base}:log"
+        self.frames = f"{base}:frames"
+        self.recording = f"{base}:recording"
         self.notices = f"{base}:notices"
         self.gaps = f"{base}:gaps"
         self.ingest = f"{base}:ingest"

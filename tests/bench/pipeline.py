@@ -60,7 +60,7 @@ class Pipeline:
         self._names = Names("stocks")
         self._redis_port, self._fake_port, self._port, *self._metrics_ports = find_free_ports(4 + settings.gateways)
         self._url = f"ws://127.0.0.1:{self._port}/stocks"
-        self._redis = Redis(port=self._redis_port, socket_timeout=5)
+        self.redis = Redis(port=self._redis_port, socket_timeout=5)
 
     def __enter__(self) -> Self:
         try:
@@ -117,9 +117,9 @@ class Pipeline:
 
     def _start_product(self) -> None:
         ingest_port, *gateway_ports = self._metrics_ports
-        self._start("ingest", python("ingest"), self._get_environment(ingest_port))
+        self._start("ingest", python("ingest"), self.get_environment(ingest_port))
         for index, port in enumerate(gateway_ports, 1):
-            self._start(f"gateway {index}", python("gateway"), self._get_environment(port))
+            self._start(f"gateway {index}", python("gateway"), self.get_environment(port))
         self._wait("open port of the gateway", lambda: is_open(self._port))
         self._wait("lease of each gateway", lambda: len(self._read_leases()) == self._settings.gateways)
 
@@ -155,10 +155,10 @@ class Pipeline:
         finally:
             for process in self.processes.values():
                 process.kill()
-            self._redis.close()
+            self.redis.close()
             self._temporary.cleanup()
 
-    def _get_environment(self, metrics_port: int) -> dict[str, str]:
+    def get_environment(self, metrics_port: int) -> dict[str, str]:
         return {
             "POLYGON_API_KEY": _KEY,
             "POLYGON_WS_URL": f"ws://127.0.0.1:{self._fake_port}/stocks",
@@ -173,19 +173,19 @@ class Pipeline:
 
     def _is_redis_up(self) -> bool:
         try:
-            return bool(self._redis.ping())
+            return bool(self.redis.ping())
         except RedisError:
             return False
 
     def _find_held(self) -> str:
         """An exact channel that the clients hold; with wildcards one that `T.*` covers."""
-        refcounts: dict[bytes, bytes] = self._redis.hgetall(self._names.refcount)  # type: ignore[assignment]
+        refcounts: dict[bytes, bytes] = self.redis.hgetall(self._names.refcount)  # type: ignore[assignment]
         exact = sorted(channel.decode() for channel in refcounts if not channel.endswith(b"*"))
         return exact[0] if exact else "T.S0000"
 
     def _read_leases(self) -> list[dict[bytes, bytes]]:
-        ids: Any = self._redis.smembers(self._names.gateways)
-        leases: list[Any] = [self._redis.hgetall(self._names.get_lease(one.decode())) for one in sorted(ids)]
+        ids: Any = self.redis.smembers(self._names.gateways)
+        leases: list[Any] = [self.redis.hgetall(self._names.get_lease(one.decode())) for one in sorted(ids)]
         return [lease for lease in leases if lease]
 
     def _read_latency(self) -> dict[float, int]:

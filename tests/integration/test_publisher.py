@@ -14,8 +14,10 @@ from gateway.log import Log
 from gateway.outbox import Outbox
 from ingest.batch import Batch, Encoded
 from ingest.publisher import Publisher
+from ingest.tape import Tape
 from shared.lifecycle import Tasks
 from shared.names import Names
+from shared.recording import Frame, iterate_records
 from shared.split import split_frame
 from tests.integration.conftest import RedisServer
 from tests.sure_slot import make_sure_slot
@@ -100,6 +102,7 @@ class Rig:
         self.hub = Hub(NAMES)
         self.listener = Listener(server.url, NAMES, self.hub, Log(self.redis, NAMES), {})
         self.member = Member()
+        self._tape = Tape(NAMES, 7)
         self._sequence = 0
         self._number = 0
 
@@ -110,6 +113,19 @@ class Rig:
         await self.listener.listen(channels)
         self.hub.set_ready(channels)
         await self.until(lambda: self.publisher.reconnects == 0)
+
+    def make_recorded_batch(self) -> Encoded:
+        """One more, with what a recorder is to get."""
+        batch = self.make_batch()
+        self._tape.set_asked(True, 0.0)
+        self._tape.take(b"frame %d" % self._sequence, self._sequence)
+        return batch.with_frames(self._tape.encode(0.0, self._sequence))
+
+    async def read_recorded(self) -> list[str]:
+        """What a recorder finds in Redis."""
+        entries: Any = await self.redis.xrange(NAMES.frames)
+        records = [record for _, fields in entries for record in iterate_records(fields[b"records"])]
+        return [record.data.decode() for record in records if isinstance(record, Frame)]
 
     def make_batch(self) -> Encoded:
         """One trade of each symbol, numbered on."""
@@ -204,3 +220,24 @@ async def test_batches_whose_answers_were_lost_arrive_once(rig: Rig, batches: in
     assert rig.publisher.reconnects == 1
     assert rig.member.numbers == rig.get_all()
     assert rig.publisher.refusals == 0
+
+
+async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:
+    """Redis took three whose answers were lost, and half of the next."""
+    rig.publisher.publish(rig.make_recorded_batch())
+    await rig.until_flushed()
+    rig.proxy.drops_replies = True
+    for _ in range(3):
+        rig.publisher.publish(rig.make_recorded_batch())
+    await rig.until(lambda: rig.member.numbers == rig.get_all())
+    rig.proxy.drops_replies = False
+    batch = rig.make_recorded_batch()
+    rig.proxy.cut_after = len(batch.data) - len(batch.frames) // 2
+    rig.publisher.publish(batch)
+    await rig.until_flushed()
+    rig.publisher.publish(rig.make_recorded_batch())
+    await rig.until_flushed()
+    assert rig.publisher.reconnects == 1
+    assert rig.member.numbers == rig.get_all()
+    assert await rig.read_recorded() == [f"frame {number}" for number in range(1, 7)]
+    assert (rig.publisher.refusals, rig.publisher.unanswered_bytes) == (0, 0)

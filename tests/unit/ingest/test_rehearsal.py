@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from ingest import rehearsal as module
 from ingest.players import Take, Unplayable
 from ingest.rehearsal import Rehearsal
 from ingest.upstream import Upstream
@@ -63,10 +62,11 @@ class Stage:
         self.market = Stub(b"[market]")
         self.recording = Stub(b"[recording]")
         self.takes: list[Take] = []
-        monkeypatch.setattr(module, "make_replay", self._make_replay)
         self.changes = 0
         settings = config.load({"ENABLE_TEST_MODE": "true"} | environ)
-        self.rehearsal = Rehearsal(self.upstream, self.frames.append, cast(Any, self.market), settings)
+        self.rehearsal = Rehearsal(
+            self.upstream, self.frames.append, cast(Any, self.market), settings, self._make_replay
+        )
         self.rehearsal.on_changed = self._count
         self.task = asyncio.create_task(self.rehearsal.run())
 
