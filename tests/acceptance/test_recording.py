@@ -199,7 +199,7 @@ async def test_a_recording_that_cannot_be_played_ends_ingest_with_one_line(tmp_p
         environ = {"REDIS_URL": redis.url, "TEST_SCENARIO": "./day.pprec", "ENABLE_METRICS": "false"}
         ingest = await Process.start(python("ingest"), tmp_path, environ, name="ingest")
         try:
-            assert await ingest.wait(20) == 1
+            assert await ingest.wait(20) == 2
         finally:
             await ingest.end()
         assert "TEST_SCENARIO: day.pprec: not a recording" in ingest.output
