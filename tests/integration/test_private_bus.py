@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import shutil
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
@@ -21,24 +19,17 @@ from shared import private_bus
 from shared.batch import encode_command
 from shared.demand import Demand, LeaseLost
 from shared.names import Names
+from tests.integration.conftest import find_redis_program
+from tests.redis_state import find_free_port
 
 ROOT = Path(__file__).parents[2]
 NO_SERVER = "/nonexistent"  # a PATH on which there is none
 
 
 def get_path_with_server() -> str:
-    """The PATH on which redis-server is; skips or, where CI says that it must be there, fails."""
-    if not any(shutil.which(program) for program in ("redis-server", "valkey-server")):
-        if os.environ.get("POLYGON_PROXY_REQUIRE_REDIS"):
-            pytest.fail("redis-server is missing, and POLYGON_PROXY_REQUIRE_REDIS is set")
-        pytest.skip("redis-server is not installed: a private one remains untested")
+    """The PATH on which redis-server is."""
+    find_redis_program()
     return os.environ["PATH"]
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Bus:
