@@ -9,14 +9,16 @@ import pytest
 
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
-from gateway.log import Log
-from gateway.receipt import Lane, Receipt
+from gateway.log import READ_ENTRIES, Log
+from gateway.receipt import LIVE, Lane, Receipt
 from gateway.replay import Replay
 from shared.batch import Mark, encode_command, encode_mark
 from shared.names import Names
+from shared.notice import encode_notice, make_gap
 from tests.unit.gateway.frames import read_events
 
 NAMES = Names("stocks")
+ALL_TRADES = NAMES.get_bus_channel("T.*")
 EPOCH = 7
 Messages = dict[str, bytes]
 
@@ -46,8 +48,8 @@ class Stream:
     def __init__(self) -> None:
         self.entries: list[tuple[Mark, dict[bytes, bytes]]] = []
 
-    async def xrange(self, name: str, min: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        first = tuple(map(int, min.split("-")))
+    async def xrange(self, name: str, count: int, **bounds: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        first = tuple(map(int, bounds["min"].split("-")))
         return [(b"", fields) for mark, fields in self.entries if mark[:2] >= first][:count]
 
 
@@ -62,7 +64,7 @@ class World:
         transport = CountedTransport(self.wire)
         self.outbox = CountedOutbox(transport, 1000, self.receipt, lambda: self.hub.last_mark)
         self.channels = channels
-        self.next: deque[Callable[[], None]] = deque()  # what happens at each wait for a mark
+        self.next: deque[Callable[[], object]] = deque()  # what happens at each wait for a mark
         self.hub.begin(make_mark(1))
         self.log(1, {})
 
@@ -146,3 +148,127 @@ async def test_a_notice_of_an_unknown_shape_is_left_out_and_the_events_around_it
     await world.run()
     assert world.read() == [2, 3, 4]
     assert "log: a notice of an unknown shape" in caplog.text
+
+
+async def test_a_notice_in_the_log_is_told_to_whom_it_concerns_only() -> None:
+    for channel, told in (("T.AAPL", ["events from 1 to 2 may be missing: so; channels: T.AAPL"]), ("Q.AAPL", [])):
+        world = World(channel)
+        world.publish(2, {NAMES.notices: encode_notice(make_gap(1, 2, "so", ["T.AAPL", "T.MSFT"]))})
+        world.later(3, {})
+        world.later(4, {})
+        await world.run()
+        assert world.read() == told
+
+
+async def test_a_batch_that_the_log_has_forgotten_is_told_as_a_gap_before_what_follows() -> None:
+    world = World("T.AAPL")
+    world.come(2, {})
+    world.publish(3, {"T.AAPL": trades(3)})
+    world.later(4, {})
+    world.later(5, {})
+    await world.run()
+    [gap, event] = world.read()
+    assert gap.startswith("events from 1000 to 3000 may be missing: this client was away")
+    assert gap.endswith("channels: T.AAPL") and event == 3
+
+
+async def test_a_live_mark_that_the_log_will_never_have_is_a_gap_too() -> None:
+    world = World("T.AAPL")
+    world.come(2, {})
+    world.later(3, {"T.AAPL": trades(3)})
+    world.later(4, {"T.AAPL": trades(4)})
+    await world.run()
+    [gap, *events] = world.read()
+    assert gap.startswith("events from 1000 to 2000 may be missing") and events == [3, 4]
+
+
+@pytest.mark.parametrize("reaches_back", [True, False])
+async def test_an_ingest_that_took_over_and_logged_nothing_yet_is_no_gap_if_the_log_reaches_back(
+    reaches_back: bool,
+) -> None:
+    world = World("T.AAPL")
+    if not reaches_back:
+        world.stream.entries.clear()
+    world.hub.seal(Mark(EPOCH + 1, 0, 9_000_000, 0, frozenset()))
+    replay = world.make_replay()
+    world.next.append(world.outbox.close)
+    await replay.run()
+    assert len(world.read()) == (0 if reaches_back else 1)
+
+
+async def test_a_log_longer_than_one_reading_is_read_on_without_waiting_for_a_mark() -> None:
+    world = World("T.AAPL")
+    last = READ_ENTRIES * 2 + 5
+    for number in range(2, last + 1):
+        world.publish(number, {"T.AAPL": trades(number)})
+    world.later(last + 1, {})
+    world.later(last + 2, {})
+    await world.run()
+    assert world.read() == list(range(2, last + 1))
+
+
+async def test_a_wildcard_takes_what_came_whole_once_and_what_nobody_held_whole_one_by_one() -> None:
+    world = World("T.*")
+    world.publish(2, {"T.A": trades(1), "T.B": trades(2), "Q.A": trades(3)})
+    both = {"T.A": trades(4), "T.B": trades(5), ALL_TRADES: trades(4, 5)}
+    world.publish(3, both, "T")
+    world.later(4, {}, "T")
+    world.later(5, {ALL_TRADES: trades(6)}, "T")
+    await world.run()
+    assert world.read() == [1, 2, 4, 5, 6]
+
+
+async def test_channels_that_the_client_has_already_are_left_out_of_a_wildcard() -> None:
+    world = World("T.*")
+    world.publish(2, {"T.A": trades(1), "T.B": trades(2), ALL_TRADES: trades(1, 2)}, "T")
+    world.later(3, {}, "T")
+    world.later(4, {}, "T")
+    await world.run(skipped=("T.A",))
+    assert world.read() == [2]
+
+
+async def test_what_the_client_gives_up_meanwhile_is_not_sent_and_without_any_it_ends() -> None:
+    world = World("T.AAPL", "T.MSFT")
+    replay = world.make_replay()
+    world.hub.remove(world.outbox, ["T.MSFT"])
+    world.publish(2, {"T.AAPL": trades(1), "T.MSFT": trades(2)})
+    world.next.append(lambda: world.hub.remove(world.outbox, ["T.AAPL"]))
+    await replay.run()
+    assert world.read() == [1]
+
+
+async def test_a_closed_outbox_ends_it() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    replay = world.make_replay()
+    world.outbox.close()
+    await replay.run()
+    assert world.read() == []
+
+
+async def test_it_waits_for_a_transport_that_has_enough_to_send() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    world.later(3, {})
+    world.later(4, {})
+    world.outbox.pause()
+    task = asyncio.create_task(world.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert world.read() == [] and not task.done()
+    world.outbox.resume()
+    await task
+    assert world.read() == [2]
+
+
+async def test_its_lane_follows_what_has_arrived_and_becomes_live_with_the_mark_that_lets_it_in() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    world.later(3, {})
+    world.later(4, {})
+    await world.run()
+    world.receipt.arrived(len(world.wire.written[0]) - 1)
+    [_, lane] = world.receipt.lanes.values()
+    assert lane.position == make_mark(1) and lane.channels == {"T.AAPL"}
+    world.receipt.arrived(len(world.wire.written[0]))
+    assert list(world.receipt.lanes) == [LIVE] and world.receipt.lanes[LIVE].channels == {"T.AAPL"}
