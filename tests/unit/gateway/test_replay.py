@@ -210,12 +210,12 @@ async def test_a_log_longer_than_one_reading_is_read_on_without_waiting_for_a_ma
 async def test_a_wildcard_takes_what_came_whole_once_and_what_nobody_held_whole_one_by_one() -> None:
     world = World("T.*")
     world.publish(2, {"T.A": trades(1), "T.B": trades(2), "Q.A": trades(3)})
-    both = {"T.A": trades(4), "T.B": trades(5), ALL_TRADES: trades(4, 5)}
+    both = {"T.A": trades(4), "T.B": trades(5), ALL_TRADES: trades(5, 4)}  # as upstream sent them: B first
     world.publish(3, both, "T")
     world.later(4, {}, "T")
     world.later(5, {ALL_TRADES: trades(6)}, "T")
     await world.run()
-    assert world.read() == [1, 2, 4, 5, 6]
+    assert world.read() == [1, 2, 5, 4, 6]
 
 
 async def test_channels_that_the_client_has_already_are_left_out_of_a_wildcard() -> None:
@@ -272,3 +272,15 @@ async def test_its_lane_follows_what_has_arrived_and_becomes_live_with_the_mark_
     assert lane.position == make_mark(1) and lane.channels == {"T.AAPL"}
     world.receipt.arrived(len(world.wire.written[0]))
     assert list(world.receipt.lanes) == [LIVE] and world.receipt.lanes[LIVE].channels == {"T.AAPL"}
+
+
+async def test_a_part_of_what_was_missed_moves_its_lane_so_far_and_no_farther() -> None:
+    world = World("T.AAPL")
+    for number in range(2, READ_ENTRIES + 10):
+        world.publish(number, {"T.AAPL": trades(number)})
+    world.later(READ_ENTRIES + 10, {})
+    world.later(READ_ENTRIES + 11, {})
+    await world.run()
+    world.receipt.arrived(len(world.wire.written[0]))
+    [_, lane] = world.receipt.lanes.values()
+    assert lane.position == make_mark(READ_ENTRIES + 1)
