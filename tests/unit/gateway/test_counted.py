@@ -6,7 +6,7 @@ import fcntl
 import json
 import socket
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,11 +26,12 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.buffered = 0
+        self.after_write: Callable[[], None] = lambda: None
         self.socket = socket.socket()
         self.socket.close()
 
     def write(self, data: Any) -> None:
-        pass
+        self.after_write()
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
@@ -52,9 +53,9 @@ class Rig:
         self.receipt = Receipt(self.mark)
         self.outbox = CountedOutbox(self.transport, limit_events, self.receipt, lambda: self.mark)
 
-    def send(self, sequence: int, event_type: str = "T") -> None:
+    def send(self, sequence: int, event_type: str = "T", symbol: str = "A", padding: str = "") -> None:
         self.mark = make_mark(sequence)
-        event = {"ev": event_type, "sym": "A", "n": sequence, "t": sequence}
+        event = {"ev": event_type, "sym": symbol, "n": sequence, "t": sequence, "x": padding}
         self.outbox.send(encode_frame([json.dumps(event).encode()]))
 
     def get_sequence(self, arrived: int | None = None) -> int:
@@ -165,6 +166,30 @@ def test_what_was_conflated_counts_only_when_all_of_it_is_written() -> None:
     assert rig.outbox.is_conflating and rig.get_sequence() == 0
     rig.outbox.resume()
     assert rig.get_sequence(rig.transport.written - 1) == 0
+    assert rig.get_sequence() == 5
+
+
+def test_of_conflated_events_in_two_frames_the_first_moves_nothing() -> None:
+    rig = Rig(limit_events=8)
+    rig.outbox.pause()
+    for sequence in (1, 2, 3):
+        rig.send(sequence, "Q", symbol=f"A{sequence}", padding="x" * 40_000)
+    rig.wire.after_write = rig.outbox.pause
+    rig.outbox.resume()
+    assert rig.transport.written > 80_000 and rig.get_sequence() == 0
+    rig.outbox.resume()
+    assert rig.get_sequence() == 3
+
+
+def test_conflated_events_count_though_whole_frames_still_wait_behind_them() -> None:
+    rig = Rig(limit_events=40)
+    rig.outbox.pause()
+    for sequence in range(1, 12):
+        rig.send(sequence, "Q")
+    rig.wire.after_write = rig.outbox.pause
+    rig.outbox.resume()
+    assert rig.get_sequence() == 4
+    rig.outbox.resume()
     assert rig.get_sequence() == 5
 
 

@@ -213,7 +213,7 @@ async def test_a_change_is_recorded_and_after_a_loss_all_of_it_again(redis: Any)
     run = asyncio.create_task(resumption.run())
 
     async def is_recorded() -> bool:
-        return await redis.exists(KEY) and (await read_record(redis))["parts"] != []
+        return bool(await redis.exists(KEY)) and (await read_record(redis))["parts"] != []
 
     try:
         resumer.receipt.add(["T.A"])
