@@ -195,6 +195,21 @@ async def test_a_new_wildcard_above_what_was_missed_begins_with_it(rig: Rig, who
     assert rig.late == {"T.A", whole} and rig.live == {"Q.*"}
 
 
+async def test_what_is_live_under_a_wildcard_that_is_caught_up_is_not_given_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replays: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(gateway.returning, "Replay", lambda *args: replays.append(args))
+    rig = Rig("T.*")
+    await rig.claim()
+    rig.add("T.A")
+    rig.started.pop("replay").close()
+    rig.add("T.*")
+    late, skipped = replays[-1][-2:]
+    assert (late, skipped) == ({"T.*"}, ["T.A"])
+    rig.end_tasks()
+
+
 async def test_channels_that_are_given_up_are_recorded_no_more(rig: Rig) -> None:
     rig.add("Q.A", "Q.B")
     rig.returning.remove(rig.client, ["Q.A"])
