@@ -36,15 +36,10 @@ class Encoded(NamedTuple):
     mark: Mark
 
     @property
-    def chunks(self) -> list[bytes]:
+    def data(self) -> bytes:
         """What is to be written; `published` is in it twice, and in memory once."""
         logged = [self.log, self.published, b"\r\n"] if self.log else []
-        return [*logged, self.published, self.mark_command]
-
-    @property
-    def data(self) -> bytes:
-        """The chunks in one piece."""
-        return b"".join(self.chunks)
+        return b"".join([*logged, self.published, self.mark_command])
 
     @property
     def size(self) -> int:
