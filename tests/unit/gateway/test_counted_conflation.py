@@ -79,11 +79,11 @@ class World:
             assert len(missing) <= told, "it would never get them, and was not told"
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["Q", "Q", "Q", "T"]), st.integers(0, 5)), min_size=1, max_size=12)
-STEPS = st.one_of(EVENTS, EVENTS, st.integers(1, 3))
+EVENTS = st.lists(st.tuples(st.sampled_from(["Q", "T"]), st.integers(0, 8)), min_size=3, max_size=8)
+STEPS = st.one_of(EVENTS, EVENTS, EVENTS, st.integers(1, 2))
 
 
-@given(st.lists(STEPS, max_size=25))
+@given(st.lists(STEPS, min_size=10, max_size=30))
 @settings(max_examples=100 * FACTOR, deadline=None)
 def test_wherever_a_slow_client_is_cut_it_resumes_behind_what_it_got(steps: list[list[tuple[str, int]] | int]) -> None:
     world = World()
