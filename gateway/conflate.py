@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.groups import encode_frame
+from shared.batch import Mark
 from shared.protocol import conflated, encode_statuses
 from shared.split import MalformedFrame, split_frame
 
@@ -31,7 +32,7 @@ STATES: Final = frozenset(
         *("V", "FMV", "LV"),  # one value that is valid until the next
     ]
 )
-_FRAME_BYTES: Final = 64 * 1024  # a frame is closed once it is longer: then one event, far from MAX_CLIENT_FRAME_BYTES
+_FRAME_BYTES: Final = 64 * 1024  # a frame is closed once it is longer; with the rest of a batch it has up to 320 KiB
 
 
 def count_events(frame: bytes) -> int:
@@ -45,8 +46,8 @@ class Conflation:
     __slots__ = ("_events", "_first_ms", "_last_ms", "_number", "_untold", "omitted_events")
 
     def __init__(self) -> None:
-        # channel of a state, or number of a fact -> received, body; in upstream's order.  Its owner bounds it.
-        self._events: OrderedDict[str | int, tuple[int, bytes]] = OrderedDict()
+        # channel of a state, or number of a fact -> received, body, batch; in upstream's order.  Its owner bounds it.
+        self._events: OrderedDict[str | int, tuple[int, bytes, Mark | None]] = OrderedDict()
         self._number = 0
         self._untold = 0  # left out since the last notice, the first and the last received at these times:
         self._first_ms = 0
@@ -68,19 +69,23 @@ class Conflation:
             return waiting_ms
         return self._first_ms if waiting_ms is None else min(self._first_ms, waiting_ms)
 
-    def add(self, frame: bytes, at_ms: int) -> None:
+    def find_oldest_mark(self) -> Mark | None:
+        """The batch of the oldest event that waits, if it has one."""
+        return next(iter(self._events.values()))[2] if self._events else None
+
+    def add(self, frame: bytes, at_ms: int, mark: Mark | None = None) -> None:
         """Queue the events of an encoded frame behind all others.  What is no event is left out, and counted."""
         pieces, malformed = _split(frame)
         queue = self._events
         for channel, body in pieces:
             if channel is None:
                 self._number += 1
-                queue[self._number] = (at_ms, body)
+                queue[self._number] = (at_ms, body, mark)
             else:
                 older = queue.pop(channel, None)
                 if older is not None:
                     self._omit(1, older[0])
-                queue[channel] = (at_ms, body)
+                queue[channel] = (at_ms, body, mark)
         if malformed:
             self._omit(malformed, at_ms)
 
@@ -95,11 +100,15 @@ class Conflation:
         self.omitted_events += count
 
     def take_frame(self) -> bytes:
-        """The next frame to send: first what was left out, if anything was, then events."""
+        """The next frame to send: first what was left out, if anything was, then events.
+
+        It ends between two batches, so that after it the client has the one whole and nothing of the other.
+        """
         bodies = self._take_notice()
         size = 0
-        while self._events and size < _FRAME_BYTES:
-            _, (_, body) = self._events.popitem(last=False)
+        mark: Mark | None = None
+        while self._events and (size < _FRAME_BYTES or (mark is not None and self.find_oldest_mark() == mark)):
+            _, (_, body, mark) = self._events.popitem(last=False)
             bodies.append(body)
             size += len(body) + 3
         return encode_frame([b"{%b}" % b"},{".join(bodies)] if bodies else [])

@@ -70,7 +70,7 @@ class CountedTransport:
 class CountedOutbox(Outbox):
     """Notes in a receipt, with each frame that is written, up to which mark the client has everything by then."""
 
-    __slots__ = ("_counted", "_folded", "_get_mark", "_is_writable", "_marks", "is_settled", "receipt")
+    __slots__ = ("_counted", "_get_mark", "_is_writable", "_marks", "is_settled", "receipt")
 
     def __init__(
         self, transport: CountedTransport, limit_events: int, receipt: Receipt, get_mark: Callable[[], Mark]
@@ -78,8 +78,7 @@ class CountedOutbox(Outbox):
         super().__init__(transport, limit_events)  # type: ignore[arg-type]  # it is one, by __getattr__
         self._counted = transport
         self._get_mark = get_mark
-        self._marks: deque[Mark] = deque()  # of the frames that wait as they are; bounded as they are
-        self._folded: Mark | None = None  # of the newest frame that was taken apart
+        self._marks: deque[Mark] = deque()  # of what waits: a frame each, so for CONFLATED_MOST_S at most
         self._is_writable = asyncio.Event()
         self._is_writable.set()
         self.receipt = receipt
@@ -89,12 +88,15 @@ class CountedOutbox(Outbox):
         """Send one encoded frame, or queue it."""
         if self.is_closed:
             return
-        if self._paused:
-            self._marks.append(self._get_mark())
-            super().send(frame)
-        else:
-            super().send(frame)
+        is_written = not self._paused  # the transport may pause us from within the write
+        super().send(frame)
+        if is_written:
             self.receipt.wrote(self._counted.written, self._get_mark())
+
+    def _find_mark(self) -> Mark:
+        mark = self._get_mark()
+        self._marks.append(mark)
+        return mark
 
     def send_missed(self, frame: bytes, mark: Mark, lane: int) -> None:
         """Send what the client missed, up to the mark; to be called when it is writable."""
@@ -129,17 +131,13 @@ class CountedOutbox(Outbox):
         self.note()
 
     def _write_next(self) -> None:
-        is_whole = self._conflation.is_empty
         super()._write_next()
-        if is_whole:
-            self.receipt.wrote(self._counted.written, self._marks.popleft())
-        elif self._conflation.is_empty and self._folded is not None:
-            self.receipt.wrote(self._counted.written, self._folded)
-
-    def _conflate(self, now_ms: int) -> None:
-        super()._conflate(now_ms)
-        while len(self._marks) > len(self._frames):
-            self._folded = self._marks.popleft()  # it is written when all that is conflated has been
+        waiting = self._conflation.find_oldest_mark() or (self._frames[0][3] if self._frames else None)
+        done: Mark | None = None
+        while self._marks and (waiting is None or self._marks[0][:2] < waiting[:2]):
+            done = self._marks.popleft()
+        if done is not None:
+            self.receipt.wrote(self._counted.written, done)
 
     def close(self) -> None:
         """Take no more, and forget what is queued."""

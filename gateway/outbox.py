@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.conflate import Conflation, count_events
+from shared.batch import Mark
 
 WRITE_LIMIT_BYTES: Final = 1024 * 1024
 # Whoever has not caught up for so long lives on what is a minute old, and would do better to hold less; and TCP alone
@@ -35,9 +36,9 @@ class Outbox:
         self._limit_events = limit_events
         self._clock = clock
         self._paused = False
-        # What waits: first the conflated events, then whole frames with their number of events and time of receipt.
+        # What waits: first the conflated events, then whole frames: number of events, time of receipt, last batch.
         self._conflation = Conflation()
-        self._frames: deque[tuple[bytes, int, int]] = deque()
+        self._frames: deque[tuple[bytes, int, int, Mark | None]] = deque()
         self._frame_events = 0
         self._conflated_since_ms: int | None = None
         self.full = asyncio.Event()
@@ -73,10 +74,14 @@ class Outbox:
             return
         now_ms = self._get_now_ms()
         events = count_events(frame)
-        self._frames.append((frame, events, now_ms))
+        self._frames.append((frame, events, now_ms, self._find_mark()))
         self._frame_events += events
         if self.is_conflating or self.queued_events > self._limit_events // _SOFT_SHARE:
             self._conflate(now_ms)
+
+    def _find_mark(self) -> Mark | None:
+        """The batch that a frame is of which is sent now, for whom that matters."""
+        return None
 
     def pause(self) -> None:
         """The transport has WRITE_LIMIT_BYTES to send."""
@@ -128,7 +133,7 @@ class Outbox:
     def _take_frame(self) -> bytes:
         if not self._conflation.is_empty:
             return self._conflation.take_frame()
-        frame, events, _ = self._frames.popleft()
+        frame, events, _, _ = self._frames.popleft()
         self._frame_events -= events
         return frame
 
@@ -138,9 +143,9 @@ class Outbox:
         turns = _FOLD_FRAMES
         while self._frames and (turns > 0 or self.queued_events > self._limit_events):
             turns -= 1
-            frame, events, at_ms = self._frames.popleft()
+            frame, events, at_ms, mark = self._frames.popleft()
             self._frame_events -= events
-            self._conflation.add(frame, at_ms)
+            self._conflation.add(frame, at_ms, mark)
         if self.queued_events > self._limit_events:
             self._give_up(f"more than {self._limit_events} events were waiting")
         elif now_ms - since_ms > CONFLATED_MOST_S * 1000:

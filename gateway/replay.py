@@ -4,6 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
+import msgspec
+
 from gateway.counted import CountedOutbox
 from gateway.groups import encode_frame
 from gateway.hub import Hub
@@ -105,12 +107,20 @@ class Replay:
         whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole - rest}
         for channel, payload in entry.read_messages():
             if channel == self._names.notices.encode():
-                self._collect_status(Addressed(decode_notice(payload)))
+                self._collect_notice(payload)
             elif channel in self._skipped:
                 continue
             elif channel in self._exact or channel in whole or (rest and self._names.find_type(channel) in rest):
                 self._parts.append(payload[1:-1])
                 self._size += len(payload)
+
+    def _collect_notice(self, payload: bytes) -> None:
+        try:
+            notice = decode_notice(payload)
+        except msgspec.DecodeError:
+            _log.error("log: a notice of an unknown shape")
+            return
+        self._collect_status(Addressed(notice))
 
     def _collect_status(self, addressed: Addressed) -> None:
         status = addressed.find_status(self._cover)

@@ -38,16 +38,10 @@ class Encoded(NamedTuple):
     frames: bytes = b""  # the XADD of what was received meanwhile, for recorders; they wait, so it is the last
 
     @property
-    def chunks(self) -> list[bytes]:
+    def data(self) -> bytes:
         """What is to be written; `published` is in it twice, and in memory once."""
         logged = [self.log, self.published, b"\r\n"] if self.log else []
-        taped = [self.frames] if self.frames else []
-        return [*logged, self.published, self.mark_command, *taped]
-
-    @property
-    def data(self) -> bytes:
-        """The chunks in one piece."""
-        return b"".join(self.chunks)
+        return b"".join([*logged, self.published, self.mark_command, self.frames])
 
     @property
     def size(self) -> int:

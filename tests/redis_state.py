@@ -2,17 +2,14 @@
 
 import asyncio
 import json
-import os
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-import pytest
 from redis.asyncio import Redis
 
-from tests.integration.conftest import RedisServer
+from tests.integration.conftest import RedisServer, find_redis_program
 
 
 class RedisState(NamedTuple):
@@ -65,15 +62,6 @@ class RedisState(NamedTuple):
             }[kind]
             parts += [key, await read(key)]
         return repr(parts)
-
-
-def find_redis_program() -> str:
-    """The server's path; without one the test is skipped, or fails where CI says that there must be one."""
-    if found := shutil.which("redis-server"):
-        return found
-    if os.environ.get("POLYGON_PROXY_REQUIRE_REDIS"):
-        pytest.fail("redis-server is not on PATH, and POLYGON_PROXY_REQUIRE_REDIS is set")
-    pytest.skip("redis-server is not on PATH: NOTHING THAT NEEDS A REAL REDIS WAS TESTED (apt install redis-server)")
 
 
 def find_free_port() -> int:

@@ -1,6 +1,5 @@
 """The official Python clients against the pipeline, nothing altered but their URL."""
 
-import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -129,6 +128,13 @@ async def test_client_comes_back_to_a_gateway_that_was_restarted(package: str, t
         assert await proxy.redis.get_refcount() == {"T.AAPL": 1}
 
 
+async def is_recorded(proxy: Proxy) -> bool:
+    """Whether a pong has confirmed that the client has the newest batch of all."""
+    record = json.loads(await proxy.redis.client.get("polygon:{stocks}:resume:bot-1") or b'{"parts":[]}')
+    entries: Any = await proxy.redis.client.xrevrange("polygon:{stocks}:log", count=1)
+    return [f"{part['epoch']}-{part['sequence']}" for part in record["parts"]] == [entries[0][0].decode()]
+
+
 @packages
 async def test_with_a_name_in_its_url_it_resumes_where_it_left_off(package: str, tmp_path: Path) -> None:
     """The client that comes back is a new process, at another gateway; in between upstream goes on."""
@@ -137,7 +143,7 @@ async def test_with_a_name_in_its_url_it_resumes_where_it_left_off(package: str,
         stays = await proxy.join("T.AAPL")
         async with running(package, proxy, "T.AAPL", key=CLIENT_KEY, query=name) as client:
             await client.until_joined(proxy)
-            await asyncio.sleep(1.2)  # its pongs confirm twice a second what it has; it is killed without a goodbye
+            await until(lambda: is_recorded(proxy), "a record of all it has", (client.process,))  # then it is killed
         missed = [TRADE.replace(b"5096", b"missed-%d" % number) for number in range(3)]
         await proxy.emit(missed[0], stays)
         await proxy.emit(missed[1], stays)

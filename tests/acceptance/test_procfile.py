@@ -3,14 +3,11 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from tests.processes import ROOT, Process, python, until
 from tests.redis_state import RedisState, find_free_port, running_redis
@@ -168,7 +165,6 @@ async def test_four_gateways_share_one_port_and_a_client_notices_nothing(tmp_pat
         await check_end(started)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 async def test_make_run_is_the_same(tmp_path: Path) -> None:
     async with (
         running_redis() as redis,

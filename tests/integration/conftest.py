@@ -98,15 +98,20 @@ def _find_free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="session")
-def redis_program() -> str:
-    """The redis-server on PATH; without one these tests fail where they must run, and say so where they need not."""
+def find_redis_program() -> str:
+    """The redis-server on PATH; without one a test fails where it must run, and is skipped loudly where it need not."""
     found = shutil.which("redis-server")
     if found is not None:
         return found
     if os.environ.get("POLYGON_PROXY_REQUIRE_REDIS") == "1":
         pytest.fail("redis-server is not on PATH, and POLYGON_PROXY_REQUIRE_REDIS=1 asks for it")
     pytest.skip("redis-server is not on PATH: NOTHING THAT NEEDS A REAL REDIS WAS TESTED (apt install redis-server)")
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    """The same, for whoever starts a server of its own."""
+    return find_redis_program()
 
 
 @pytest.fixture(scope="session")

@@ -241,3 +241,25 @@ async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig)
     assert rig.member.numbers == rig.get_all()
     assert await rig.read_recorded() == [f"frame {number}" for number in range(1, 7)]
     assert (rig.publisher.refusals, rig.publisher.unanswered_bytes) == (0, 0)
+
+
+async def test_who_published_before_is_cut_off_before_the_next_one_publishes(
+    start_redis_server: Callable[..., RedisServer],
+) -> None:
+    """An ingest that stands still may have written what Redis has not read yet: it must not come after ours."""
+    server = start_redis_server()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"CLIENT SETNAME polygon-proxy-ingest-stocks\r\n")
+    assert await reader.readline() == b"+OK\r\n"
+    redis = Redis.from_url(server.url)
+    publisher = Publisher(server.url, redis, NAMES, make_sure_slot())
+    was_cut: list[bool] = []
+    publisher.on_connected = lambda: was_cut.append(reader.at_eof())
+    async with Tasks() as tasks:
+        tasks.start("publisher", publisher.run())
+        async with asyncio.timeout(WITHIN_S):
+            assert await reader.read() == b""
+            while not was_cut:
+                await asyncio.sleep(POLL_S)
+    writer.close()
+    await redis.aclose()

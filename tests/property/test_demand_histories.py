@@ -16,12 +16,11 @@ from redis.asyncio import Redis
 
 from ingest.reconcile import LINGER_S
 from tests.fakes.session import Script
-from tests.integration.conftest import RedisServer
+from tests.integration.conftest import RedisServer, find_redis_program
 from tests.property.clock import Clock
 from tests.property.examples import TIMEOUT_S, histories
 from tests.property.model import TYPES, cover_of, parts_of
 from tests.property.world import SLOTS, SWEEPER, TICK_S, World
-from tests.redis_state import find_redis_program
 
 EXACT = ("T.AAPL", "T.MSFT", "Q.AAPL")
 CHANNELS = (*EXACT, "T.*", "Q.*", "*")

@@ -17,10 +17,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
 from tests.fakes.polygon import FakePolygon
-from tests.integration.conftest import RedisServer
+from tests.integration.conftest import RedisServer, find_redis_program
 from tests.processes import Process, until
 from tests.proxy import CLIENT_KEY, KEY, Gateway, Proxy
-from tests.redis_state import RedisState, find_redis_program
+from tests.redis_state import RedisState
 from tests.soak.flow import Flow
 from tests.soak.ledger import Emitted, Outage
 from tests.soak.person import Person

@@ -4,8 +4,10 @@ from itertools import permutations
 
 import pytest
 
+from shared.batch import Mark
 from shared.channels import EVENT_TYPES
 from tests.unit.gateway.bus import Bus
+from tests.unit.gateway.frames import close_batch
 
 
 @pytest.fixture
@@ -123,3 +125,15 @@ def test_a_star_is_joined_once_every_type_is_published_whole(bus: Bus) -> None:
     bus.trade("AAPL", 3)
     bus.send_whole("NOI", 4)
     assert bus.mark() == {"a": [3, 4]}
+
+
+def test_a_mark_that_is_sent_again_does_not_bring_back_what_was_published_whole_then(bus: Bus) -> None:
+    """Ingest sends again what Redis did not answer; the hub has gone on since, and so has ingest."""
+    bus.hold("a", "T.*")
+    bus.mark()
+    bus.publish_whole("T")
+    bus.trade("AAPL", 1)
+    assert bus.mark() == {"a": [1]}
+    list(close_batch(bus.hub, Mark(bus.epoch, 1, 1, 1, frozenset())))
+    bus.trade("AAPL", 2)
+    assert bus.mark() == {"a": [2]}

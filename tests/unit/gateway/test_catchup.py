@@ -1,0 +1,81 @@
+"""Going on live after a reading of the log: where the two streams meet."""
+
+import asyncio
+import json
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.hub import Hub
+from gateway.listener import Listener
+from gateway.log import Entry, Log, Reading
+from gateway.outbox import Outbox
+from shared.batch import Mark, encode_command, encode_mark
+from shared.names import Names
+
+NAMES = Names("stocks")
+WITHIN_S = 5.0
+
+
+def make_mark(sequence: int) -> Mark:
+    return Mark(7, sequence, 1_000_000, 1, frozenset())
+
+
+def make_payload(number: int) -> bytes:
+    return json.dumps([{"ev": "T", "n": number}]).encode()
+
+
+class Member(Outbox):
+    """Keeps the numbers of its events."""
+
+    __slots__ = ("numbers",)
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.Transport(), 1000)
+        self.numbers: list[int] = []
+
+    def send(self, frame: bytes) -> None:
+        self.numbers += [event["n"] for event in json.loads(frame[frame.index(b"[") :])]
+
+
+class SlowLog(Log):
+    """Answers when it is told to."""
+
+    def __init__(self, *sequences: int) -> None:
+        super().__init__(Redis(), NAMES)
+        self.answers = asyncio.Event()
+        batch = [encode_command(b"PUBLISH", b"T.A", make_payload(sequence)) for sequence in sequences]
+        self._entries = [Entry(make_mark(s), b, is_next=True) for s, b in zip(sequences, batch, strict=True)]
+
+    async def read(self, position: Mark) -> Reading:
+        await self.answers.wait()
+        return Reading([entry for entry in self._entries if entry.mark[:2] > position[:2]], is_logged=True)
+
+
+@pytest.mark.parametrize("comes_after", [0, 1, 3])
+async def test_what_came_live_after_the_last_mark_that_was_read_begins_the_next_batch(comes_after: int) -> None:
+    """A batch may come in parts, and the log may answer between them."""
+    hub, log, member = Hub(NAMES), SlowLog(1, 2), Member()
+    listener = Listener("redis://nowhere", NAMES, hub, log, {})
+    hub.begin(make_mark(0))
+    hub.add(member, ["T.A"])
+    hub.set_ready(["T.A"])
+    listener.catchup.start()
+    reading = asyncio.create_task(listener.catchup.run())
+    on_mark = listener.special[NAMES.mark.encode()]
+    listener.collect(b"T.A", make_payload(2))
+    on_mark(encode_mark(make_mark(2)))
+    for number in range(comes_after):
+        listener.collect(b"T.A", make_payload(3 + number))
+    assert listener.catchup.is_behind and member.numbers == []
+    log.answers.set()
+    async with asyncio.timeout(WITHIN_S):
+        while listener.catchup.is_behind:
+            await asyncio.sleep(0)
+    assert member.numbers == [1, 2]
+    listener.collect(b"T.A", make_payload(9))
+    on_mark(encode_mark(make_mark(3)))
+    listener.flush()
+    assert member.numbers == [1, 2, *range(3, 3 + comes_after), 9]
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

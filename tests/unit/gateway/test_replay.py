@@ -1,0 +1,286 @@
+"""What a client missed comes to it from the log, once and in order, and then it goes on live."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from gateway.counted import CountedOutbox, CountedTransport
+from gateway.hub import Hub
+from gateway.log import READ_ENTRIES, Log
+from gateway.receipt import LIVE, Lane, Receipt
+from gateway.replay import Replay
+from shared.batch import Mark, encode_command, encode_mark
+from shared.names import Names
+from shared.notice import encode_notice, make_gap
+from tests.unit.gateway.frames import read_events
+
+NAMES = Names("stocks")
+ALL_TRADES = NAMES.get_bus_channel("T.*")
+EPOCH = 7
+Messages = dict[str, bytes]
+
+
+def make_mark(sequence: int, *alls: str) -> Mark:
+    return Mark(EPOCH, sequence, sequence * 1_000_000, 1, frozenset(alls))
+
+
+def trades(*numbers: int) -> bytes:
+    return b"[%b]" % b",".join(b'{"ev":"T","n":%d}' % number for number in numbers)
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+
+class Stream:
+    """Redis' stream as far as Log reads it."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Mark, dict[bytes, bytes]]] = []
+
+    async def xrange(self, name: str, count: int, **bounds: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        first = tuple(map(int, bounds["min"].split("-")))
+        return [(b"", fields) for mark, fields in self.entries if mark[:2] >= first][:count]
+
+
+class World:
+    """A log, a hub that has gone on to its end, and one client that had everything up to mark 1."""
+
+    def __init__(self, *channels: str) -> None:
+        self.stream = Stream()
+        self.hub = Hub(NAMES)
+        self.wire = Wire()
+        self.receipt = Receipt(make_mark(1))
+        transport = CountedTransport(self.wire)
+        self.outbox = CountedOutbox(transport, 1000, self.receipt, lambda: self.hub.last_mark)
+        self.channels = channels
+        self.next: deque[Callable[[], object]] = deque()  # what happens at each wait for a mark
+        self.hub.begin(make_mark(1))
+        self.log(1, {})
+
+    def log(self, sequence: int, messages: Messages, *alls: str) -> None:
+        """Only the log has this batch: the client was away."""
+        mark = make_mark(sequence, *alls)
+        batch = b"".join(encode_command(b"PUBLISH", name.encode(), payload) for name, payload in messages.items())
+        self.stream.entries.append((mark, {b"mark": encode_mark(mark), b"batch": batch}))
+
+    def come(self, sequence: int, messages: Messages, *alls: str) -> None:
+        """The hub gets this batch."""
+        for channel, payload in messages.items():
+            self.hub.collect(channel.encode(), payload)
+        self.hub.seal(make_mark(sequence, *alls))
+        for frame, members in self.hub.flush():
+            for member in members:
+                assert member is self.outbox
+                self.outbox.send(frame)
+
+    def publish(self, sequence: int, messages: Messages, *alls: str) -> None:
+        self.log(sequence, messages, *alls)
+        self.come(sequence, messages, *alls)
+
+    def later(self, sequence: int, messages: Messages, *alls: str) -> None:
+        self.next.append(lambda: self.publish(sequence, messages, *alls))
+
+    def make_replay(self, skipped: tuple[str, ...] = ()) -> Replay:
+        self.hub.hold_off(self.outbox, self.channels)
+        self.hub.add(self.outbox, self.channels)
+        self.hub.set_ready(self.channels)
+        lane = Lane(make_mark(1), self.channels)
+        log = Log(cast(Any, self.stream), NAMES)
+        return Replay(log, self.hub, NAMES, self.outbox, lane, self._until_mark, self.channels, skipped)
+
+    async def _until_mark(self) -> None:
+        assert self.next, "it waits for a mark that never comes"
+        self.next.popleft()()
+
+    async def run(self, skipped: tuple[str, ...] = ()) -> None:
+        async with asyncio.timeout(5):
+            await self.make_replay(skipped).run()
+
+    def read(self) -> list[Any]:
+        """The numbers of the events, and the messages of the statuses."""
+        events = [event for frame in self.wire.written for event in read_events(frame)]
+        return [event.get("n", event.get("message")) for event in events]
+
+
+async def test_what_was_missed_comes_first_and_what_is_live_follows_each_once() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2), "T.MSFT": trades(20)})
+    world.publish(3, {"T.AAPL": trades(3)})
+    world.later(4, {"T.AAPL": trades(4)})
+    world.later(5, {"T.AAPL": trades(5)})
+    await world.run()
+    assert world.read() == [2, 3, 4, 5]
+
+
+async def test_it_is_let_in_only_at_a_mark_after_its_channels_were_ready() -> None:
+    """What is listened to only now may lack the beginning of the batch under way."""
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    replay = world.make_replay()
+    late: list[frozenset[str]] = []
+    world.next.append(lambda: late.append(world.hub.find_late(world.outbox)))
+    world.later(3, {"T.AAPL": trades(3)})
+    world.later(4, {"T.AAPL": trades(4)})
+    await replay.run()
+    assert late == [{"T.AAPL"}]
+    assert world.read() == [2, 3, 4]
+
+
+async def test_a_notice_of_an_unknown_shape_is_left_out_and_the_events_around_it_come(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2), NAMES.notices: b'{"odd":1}'})
+    world.publish(3, {"T.AAPL": trades(3), NAMES.notices: b"\xff"})
+    world.later(4, {"T.AAPL": trades(4)})
+    world.later(5, {})
+    await world.run()
+    assert world.read() == [2, 3, 4]
+    assert "log: a notice of an unknown shape" in caplog.text
+
+
+async def test_a_notice_in_the_log_is_told_to_whom_it_concerns_only() -> None:
+    for channel, told in (("T.AAPL", ["events from 1 to 2 may be missing: so; channels: T.AAPL"]), ("Q.AAPL", [])):
+        world = World(channel)
+        world.publish(2, {NAMES.notices: encode_notice(make_gap(1, 2, "so", ["T.AAPL", "T.MSFT"]))})
+        world.later(3, {})
+        world.later(4, {})
+        await world.run()
+        assert world.read() == told
+
+
+async def test_a_batch_that_the_log_has_forgotten_is_told_as_a_gap_before_what_follows() -> None:
+    world = World("T.AAPL")
+    world.come(2, {})
+    world.publish(3, {"T.AAPL": trades(3)})
+    world.later(4, {})
+    world.later(5, {})
+    await world.run()
+    [gap, event] = world.read()
+    assert gap.startswith("events from 1000 to 3000 may be missing: this client was away")
+    assert gap.endswith("channels: T.AAPL") and event == 3
+
+
+async def test_a_live_mark_that_the_log_will_never_have_is_a_gap_too() -> None:
+    world = World("T.AAPL")
+    world.come(2, {})
+    world.later(3, {"T.AAPL": trades(3)})
+    world.later(4, {"T.AAPL": trades(4)})
+    await world.run()
+    [gap, *events] = world.read()
+    assert gap.startswith("events from 1000 to 2000 may be missing") and events == [3, 4]
+
+
+@pytest.mark.parametrize("reaches_back", [True, False])
+async def test_an_ingest_that_took_over_and_logged_nothing_yet_is_no_gap_if_the_log_reaches_back(
+    reaches_back: bool,
+) -> None:
+    world = World("T.AAPL")
+    if not reaches_back:
+        world.stream.entries.clear()
+    world.hub.seal(Mark(EPOCH + 1, 0, 9_000_000, 0, frozenset()))
+    replay = world.make_replay()
+    world.next.append(world.outbox.close)
+    await replay.run()
+    assert len(world.read()) == (0 if reaches_back else 1)
+
+
+async def test_a_log_longer_than_one_reading_is_read_on_without_waiting_for_a_mark() -> None:
+    world = World("T.AAPL")
+    last = READ_ENTRIES * 2 + 5
+    for number in range(2, last + 1):
+        world.publish(number, {"T.AAPL": trades(number)})
+    world.later(last + 1, {})
+    world.later(last + 2, {})
+    await world.run()
+    assert world.read() == list(range(2, last + 1))
+
+
+async def test_a_wildcard_takes_what_came_whole_once_and_what_nobody_held_whole_one_by_one() -> None:
+    world = World("T.*")
+    world.publish(2, {"T.A": trades(1), "T.B": trades(2), "Q.A": trades(3)})
+    both = {"T.A": trades(4), "T.B": trades(5), ALL_TRADES: trades(5, 4)}  # as upstream sent them: B first
+    world.publish(3, both, "T")
+    world.later(4, {}, "T")
+    world.later(5, {ALL_TRADES: trades(6)}, "T")
+    await world.run()
+    assert world.read() == [1, 2, 5, 4, 6]
+
+
+async def test_channels_that_the_client_has_already_are_left_out_of_a_wildcard() -> None:
+    world = World("T.*")
+    world.publish(2, {"T.A": trades(1), "T.B": trades(2), ALL_TRADES: trades(1, 2)}, "T")
+    world.later(3, {}, "T")
+    world.later(4, {}, "T")
+    await world.run(skipped=("T.A",))
+    assert world.read() == [2]
+
+
+async def test_what_the_client_gives_up_meanwhile_is_not_sent_and_without_any_it_ends() -> None:
+    world = World("T.AAPL", "T.MSFT")
+    replay = world.make_replay()
+    world.hub.remove(world.outbox, ["T.MSFT"])
+    world.publish(2, {"T.AAPL": trades(1), "T.MSFT": trades(2)})
+    world.next.append(lambda: world.hub.remove(world.outbox, ["T.AAPL"]))
+    await replay.run()
+    assert world.read() == [1]
+
+
+async def test_a_closed_outbox_ends_it() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    replay = world.make_replay()
+    world.outbox.close()
+    await replay.run()
+    assert world.read() == []
+
+
+async def test_it_waits_for_a_transport_that_has_enough_to_send() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    world.later(3, {})
+    world.later(4, {})
+    world.outbox.pause()
+    task = asyncio.create_task(world.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert world.read() == [] and not task.done()
+    world.outbox.resume()
+    await task
+    assert world.read() == [2]
+
+
+async def test_its_lane_follows_what_has_arrived_and_becomes_live_with_the_mark_that_lets_it_in() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    world.later(3, {})
+    world.later(4, {})
+    await world.run()
+    world.receipt.arrived(len(world.wire.written[0]) - 1)
+    [_, lane] = world.receipt.lanes.values()
+    assert lane.position == make_mark(1) and lane.channels == {"T.AAPL"}
+    world.receipt.arrived(len(world.wire.written[0]))
+    assert list(world.receipt.lanes) == [LIVE] and world.receipt.lanes[LIVE].channels == {"T.AAPL"}
+
+
+async def test_a_part_of_what_was_missed_moves_its_lane_so_far_and_no_farther() -> None:
+    world = World("T.AAPL")
+    for number in range(2, READ_ENTRIES + 10):
+        world.publish(number, {"T.AAPL": trades(number)})
+    world.later(READ_ENTRIES + 10, {})
+    world.later(READ_ENTRIES + 11, {})
+    await world.run()
+    world.receipt.arrived(len(world.wire.written[0]))
+    [_, lane] = world.receipt.lanes.values()
+    assert lane.position == make_mark(READ_ENTRIES + 1)
