@@ -1,6 +1,6 @@
 """A long recording is replayed in constant memory.
 
-`make soak-recording` (POLYGON_PROXY_SOAK=1) has the 100 M events of a day; without it they are 1 M.
+`make soak-recording` (POLYGON_PROXY_SOAK=1) has the 100 M events of a day; without it they are half a million.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from ingest.replay import Replay
 from shared.recording import HEADER_BYTES, Frame, Record
 from tests.recordings import BEGIN_US, write_recording
 
-EVENTS = 100_000_000 if os.environ.get("POLYGON_PROXY_SOAK") else 1_000_000
+EVENTS = 100_000_000 if os.environ.get("POLYGON_PROXY_SOAK") else 500_000
 FRAME_EVENTS = 100
 MOST_GROWTH_MB = 16.0
 
