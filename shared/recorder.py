@@ -102,7 +102,8 @@ class Recorder:
         except (ValueError, KeyError) as exc:
             records = [Hole(self._last_us, self._last_us, f"ingest sent what cannot be read: {exc}")]
         if self._last is not None and fields.get(b"after") != self._last:
-            self._add(Hole(self._last_us, records[0].time_us, _TRIMMED if fields.get(b"after") else _TOOK_OVER))
+            until_us = records[0].time_us if records else self._last_us
+            self._add(Hole(self._last_us, until_us, _TRIMMED if fields.get(b"after") else _TOOK_OVER))
         for record in records:
             self._add(record)
         self._from = self._last = ident

@@ -209,6 +209,16 @@ def test_a_full_disk_leaves_whole_chunks(tmp_path: Path, monkeypatch: pytest.Mon
     assert read(path) == ([Frame(BEGIN_US, b"[1]")], [])
 
 
+def test_a_sync_under_way_survives_the_end_of_its_part(tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "day", 7)
+    writer.add(Frame(BEGIN_US, b"[1]"), 0.0)
+    sync = writer.begin_sync()
+    writer.close()
+    sync()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sync()  # it keeps nothing open
+
+
 @pytest.mark.parametrize("rotation", [Rotation(2, 0), Rotation(0, 400)])
 def test_parts_are_read_as_one_and_alone(tmp_path: Path, rotation: Rotation) -> None:
     path = tmp_path / "day"
