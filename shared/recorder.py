@@ -72,8 +72,8 @@ class Recorder:
                 await self._redis.set(self._names.recording, who, ex=ASK_EXPIRES_S)
                 is_there = await self._redis.exists(self._names.ingest)
                 self.trouble = "" if is_there else "no ingest is running: start one (make run); waiting for it"
-            except (RedisError, OSError) as exc:
-                self.trouble = f"Redis does not answer ({exc or type(exc).__name__}); trying again"
+            except (RedisError, OSError):
+                self.trouble = "Redis does not answer: start it, or mend REDIS_URL; trying again"
             await asyncio.sleep(ASK_EVERY_S)
 
     async def _read(self) -> None:
