@@ -67,6 +67,7 @@ async def test_memory_does_not_grow_while_a_long_recording_is_replayed(
     await replay.run(emit)
     taken_s = time.monotonic() - begin
     size_mb = (tmp_path / "day").stat().st_size / 1e6
+    (tmp_path / "day").unlink()  # pytest would keep it for its next three runs
     print(
         f"{frames * FRAME_EVENTS:,} events, {size_mb:,.0f} MB: heads read in {found_s:.2f} s,"
         f" replayed in {taken_s:.0f} s, memory {early_mb:.0f} MB after 0.1 M events, {most_mb:.0f} MB at most"
