@@ -24,9 +24,10 @@ from shared.bus import BusError, BusSocket, open_bus_socket
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
-BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s at 50,000 events/s; beyond it the oldest batches are lost and counted
+# Seconds at 50,000 events/s; while somebody records, a batch has its frames beside it and they are half.
+BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted
 HISTORY_S: Final = 10.0  # a gateway that lost Redis together with us is at most that far behind
-HISTORY_BYTES: Final = 32 * 1024 * 1024  # ~5 s at 50,000 events/s; beyond it an emptied Redis may mean a gap
+HISTORY_BYTES: Final = 32 * 1024 * 1024  # ~5 s; beyond it an emptied Redis may mean a gap
 _SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
 

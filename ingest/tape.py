@@ -56,16 +56,18 @@ class Tape:
         """Keep a frame."""
         if self._bytes > WAITING_BYTES:
             self._forget()
-        self._parts += (encode_frame_head(received_us, frame), frame)
-        self._bytes += len(frame)
+        head = encode_frame_head(received_us, frame)
+        self._parts += (head, frame)
+        self._bytes += len(head) + len(frame)
 
     def encode(self, now_s: float, sequence: int) -> bytes:
         """The XADD of what was kept, under the id of the batch that it leaves with."""
         ident = b"%d-%d" % (self._epoch, sequence)
-        records = b"".join(self._parts)
         trim = (b"MINID", b"~", self._logbook.get_oldest(now_s).encode())
-        words = (b"XADD", self._names.frames.encode(), *trim, ident, b"after", self._after, b"records", records)
-        self._logbook.add(now_s, sequence, len(records))
+        words = (b"XADD", self._names.frames.encode(), *trim, ident, b"after", self._after, b"records", b"")
+        head = encode_command(*words).removesuffix(b"$0\r\n\r\n")  # so that frames are copied once
+        command = b"".join((head, b"$%d\r\n" % self._bytes, *self._parts, b"\r\n"))
+        self._logbook.add(now_s, sequence, self._bytes)
         self._forget()
         self._after = ident
-        return encode_command(*words)
+        return command

@@ -72,8 +72,8 @@ class Recorder:
                 await self._redis.set(self._names.recording, who, ex=ASK_EXPIRES_S)
                 is_there = await self._redis.exists(self._names.ingest)
                 self.trouble = "" if is_there else "no ingest is running: start one (make run); waiting for it"
-            except (RedisError, OSError) as exc:
-                self.trouble = f"Redis does not answer ({exc or type(exc).__name__}); trying again"
+            except (RedisError, OSError):
+                self.trouble = "Redis does not answer: start it, or mend REDIS_URL; trying again"
             await asyncio.sleep(ASK_EVERY_S)
 
     async def _read(self) -> None:
@@ -102,7 +102,8 @@ class Recorder:
         except (ValueError, KeyError) as exc:
             records = [Hole(self._last_us, self._last_us, f"ingest sent what cannot be read: {exc}")]
         if self._last is not None and fields.get(b"after") != self._last:
-            self._add(Hole(self._last_us, records[0].time_us, _TRIMMED if fields.get(b"after") else _TOOK_OVER))
+            until_us = records[0].time_us if records else self._last_us
+            self._add(Hole(self._last_us, until_us, _TRIMMED if fields.get(b"after") else _TOOK_OVER))
         for record in records:
             self._add(record)
         self._from = self._last = ident

@@ -81,13 +81,21 @@ async def _record(settings: Config, file: Path, writer: RecordingWriter) -> None
 async def _show(file: Path, recorder: Recorder, console: Console) -> None:
     line = _Line(file, recorder)
     if not console.is_terminal:
-        while True:
-            console.print(line.render(), soft_wrap=True)
-            await asyncio.sleep(_LINE_EVERY_S)
+        await _print_lines(line, recorder, console)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(line.render(), refresh=True)
             await asyncio.sleep(_LIVE_EVERY_S)
+
+
+async def _print_lines(line: "_Line", recorder: Recorder, console: Console) -> None:
+    """One now and then, and one as soon as there is trouble or it is over."""
+    said, due = "", 0.0
+    while True:
+        if recorder.trouble != said or time.monotonic() >= due:
+            console.print(line.render(), soft_wrap=True)
+            said, due = recorder.trouble, time.monotonic() + _LINE_EVERY_S
+        await asyncio.sleep(_LIVE_EVERY_S)
 
 
 class _Line:

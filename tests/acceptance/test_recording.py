@@ -12,7 +12,7 @@ from tests.fakes.polygon import FakePolygon
 from tests.processes import Process, python, until
 from tests.proxy import Proxy, running_proxy
 from tests.recordings import read_recording
-from tests.redis_state import running_redis
+from tests.redis_state import find_free_port, running_redis
 from tests.subscriber import Subscriber
 
 CHANNELS = ("T.AAPL", "Q.AAPL", "T.MSFT", "LULD.MSFT")
@@ -184,13 +184,24 @@ async def test_without_an_ingest_the_recorder_says_who_can_act_and_ends_cleanly(
             return bool(await redis.client.exists("polygon:{stocks}:recording"))
 
         try:
-            await until(is_asking, "it asks", (recorder,))
+            await until(lambda: "no ingest is running: start one" in recorder.output, "it says so", (recorder,))
+            assert await is_asking()
             assert await recorder.stop() == 0
         finally:
             await recorder.end()
-        assert "no ingest is running: start one" in recorder.output
         assert read_recording(file) == []
         assert not await is_asking()
+
+
+async def test_without_a_redis_the_recorder_says_who_can_act_and_ends_cleanly(tmp_path: Path) -> None:
+    environ = {"REDIS_URL": f"redis://127.0.0.1:{find_free_port()}"}
+    recorder = await Process.start(python("shared.cli", "record", "day.pprec"), tmp_path, environ, name="record")
+    try:
+        await until(lambda: "Redis does not answer: start it" in recorder.output, "it says so", (recorder,))
+        assert await recorder.stop(signal.SIGINT) == 0
+    finally:
+        await recorder.end()
+    assert read_recording(tmp_path / "day.pprec") == []
 
 
 async def test_a_recording_that_cannot_be_played_ends_ingest_with_one_line(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_recording_goes_on_for_a_while_after_redis_forgot_who_asked(rig: R
 async def test_frames_that_no_batch_takes_are_bounded_and_leave_a_hole(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest.tape, "WAITING_BYTES", 2 * len(STATUS))
+    monkeypatch.setattr(ingest.tape, "WAITING_BYTES", 2 * (len(STATUS) + 13))
     rig.intake.tape.set_asked(True, 0.0)
     rig.intake.take(TRADE)
     rig.intake.flush()
