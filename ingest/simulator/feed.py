@@ -98,16 +98,19 @@ class Simulation:
         target_ms = self._clock.get_ms(begin)
         if self._now_ms >= target_ms:
             return _TICK_S
-        self._now_ms = min(target_ms, self._now_ms + max(1, int(self._step_ms)))
+        # A step ends where a second does: what a market has to do at its end and at its beginning are two steps' work.
+        second_ms = (self._now_ms // 1000 + 1) * 1000
+        from_ms, self._now_ms = self._now_ms, min(target_ms, self._now_ms + int(self._step_ms), second_ms)
         for frame in self._market.advance(self._now_ms):
             emit(frame)
-        self._set_step(time.monotonic() - begin)
+        self._set_step(self._now_ms - from_ms, time.monotonic() - begin)
         self._slip(target_ms)
         return 0 if self._now_ms < target_ms else _TICK_S
 
-    def _set_step(self, took_s: float) -> None:
-        factor = 0.5 if took_s > _STEP_S else 1.1
-        self._step_ms = min(_MOST_STEP_MS, max(1.0, self._step_ms * factor))
+    def _set_step(self, step_ms: int, took_s: float) -> None:
+        """As much simulated time as can be worked off in _STEP_S, by what the last step took."""
+        fitting = step_ms * _STEP_S / max(1e-6, took_s)
+        self._step_ms = min(_MOST_STEP_MS, max(1.0, min(fitting, 2 * self._step_ms)))
 
     def _slip(self, target_ms: int) -> None:
         """What cannot be kept up with is not piled up: simulated time runs slower."""
