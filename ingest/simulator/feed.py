@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -79,9 +79,12 @@ class Simulation:
             self._market = self._make_market(self._market.get_state())
 
     async def run(self, emit: Callable[[bytes], None]) -> None:
-        """Play for as long as the task runs."""
+        """Play for as long as the task runs; may be called again after that."""
         if self._market is None:
-            self._market = self._make_market(await self._load())
+            self._market = await self._load()
+        elif not self._is_exact:  # it stood still since the last run, the world did not
+            self._now_ms = max(self._now_ms, _find_start_ms(None))
+            self._market = self._make_market(self._market.get_state())
         self._clock.set_ms(self._now_ms, time.monotonic())
         saving = asyncio.create_task(self._save_now_and_then(), name="market state")
         try:
@@ -131,18 +134,16 @@ class Simulation:
         market.set_scenario(self._scenario, self._now_ms)
         return market
 
-    async def _load(self) -> bytes | None:
-        """What another run saved; None if there is none, or none that can be used."""
-        if self._redis is None:
-            return None
+    async def _load(self) -> Market:
+        """The market as another run saved it, or a new one."""
+        state: Any = None
         try:
-            found: Any = await self._redis.get(self._names.market)
-            if found is not None:
-                self._make_market(found)
+            if self._redis is not None:
+                state = await self._redis.get(self._names.market)
+            return self._make_market(state)
         except (RedisError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             _log.warning("the simulated market starts from its usual prices (%s)", exc)
-            return None
-        return cast("bytes | None", found)
+            return self._make_market(None)
 
     async def _save_now_and_then(self) -> None:
         is_well = True

@@ -40,7 +40,7 @@ def get_halt(direction: str) -> list[Event]:
 
 def since(event: Event, start: str = NOON) -> float:
     """Seconds after the start, of an event of any kind."""
-    time: float = event.get("t", event.get("s", 0))
+    time = float(event.get("t", event.get("s")) or 0)
     return (time / (1_000_000 if time > 10**15 else 1) - at(start)) / 1000
 
 
@@ -50,7 +50,7 @@ def between(events: list[Event], first_s: float, last_s: float, *types: str, sym
 
 def middle(events: list[Event], first_s: float, last_s: float, symbol: str) -> float:
     quotes = between(events, first_s, last_s, "Q", symbol=symbol)
-    return sum(q["bp"] + q["ap"] for q in quotes) / len(quotes) / 2
+    return float(sum(q["bp"] + q["ap"] for q in quotes)) / len(quotes) / 2
 
 
 @pytest.mark.parametrize("symbol", sorted(HALTED))
@@ -206,3 +206,12 @@ def test_scenario_begins_on_the_next_whole_second() -> None:
     market.set_scenario(make_scenario(Phase(name="halt", seconds=10, halt="level1")), at(NOON) + 1400)
     events = advance(market, "2026-11-20T12:00:01", 3)
     assert 1.9 < max(since(t) for t in pick(events, "T")) < 2
+
+
+def test_limit_state_outlasts_the_day_s_change_of_bands() -> None:
+    scenario = make_scenario(Phase(name="limit", seconds=30, limit="up", activity=2, activity_to=1))
+    start = "2026-11-20T09:29:45"
+    events = play(30, start, rate=300, scenario=scenario, always_open=True)
+    late = [e for e in pick(events, "Q", "LULD", symbol="AAPL") if since(e, start) >= 15]
+    bands = [e for e in late if e["ev"] == "LULD"][-1]
+    assert {q["bp"] for q in late if q["ev"] == "Q" and since(q, start) > 16} == {bands["h"]}
