@@ -31,7 +31,7 @@ DAILY = 0.016
 
 @cache
 def get_minute(wild: bool = False) -> list[Event]:
-    return play(60, scenario=WILD, rate=400) if wild else play(60, rate=400)
+    return play(60, scenario=WILD, rate=250) if wild else play(60, rate=250)
 
 
 def find_middles(events: list[Event], symbol: str) -> list[float]:
@@ -78,7 +78,7 @@ def test_volatility_moves_prices_more_and_widens_quotes_and_thins_them() -> None
 @pytest.mark.parametrize(("field", "value"), [("spread", 5.0), ("size", 0.2)])
 def test_factors_of_a_phase_change_spread_and_depth(field: str, value: float) -> None:
     phase = Phase(name="one", seconds=600, **{field: value})  # type: ignore[arg-type]
-    other = play(20, rate=400, scenario=make_scenario(phase))
+    other = play(20, rate=250, scenario=make_scenario(phase))
     for symbol in ("AAPL", "SPY"):
         quotes = [pick(events, "Q", symbol=symbol) for events in (get_minute(), other)]
         spreads = [mean(q["ap"] - q["bp"] for q in part) for part in quotes]
