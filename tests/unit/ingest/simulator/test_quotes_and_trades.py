@@ -24,7 +24,7 @@ from tests.unit.ingest.simulator.played import (
     units,
 )
 
-WILD = make_scenario(Phase(name="wild", seconds=3600, volatility=30, activity=1, spread=3))
+WILD = make_scenario(Phase(name="wild", seconds=3600, volatility=30))
 STEP = 3.3 * 0.016 / sqrt(23_400)  # what a second's volatility can be at once, were a symbol quoted once a second
 DAILY = 0.016
 
@@ -148,9 +148,11 @@ def test_tape_is_the_listing_s_and_exchanges_are_real() -> None:
 
 
 def test_sequence_rises_per_symbol_and_trade_ids_are_texts_that_do_not_repeat() -> None:
+    opening = play(10, "2026-11-20T09:29:55")
     for symbol in SYMBOLS:
-        numbers = [e["q"] for e in pick(get_minute(), "T", "Q", symbol=symbol)]
-        assert all(a < b for a, b in pairwise(numbers))
+        for events in (get_minute(), opening):
+            numbers = [e["q"] for e in pick(events, "T", "Q", "LULD", symbol=symbol)]
+            assert len(numbers) > 10 and all(a < b for a, b in pairwise(numbers))
         ids = [t["i"] for t in pick(get_minute(), "T", symbol=symbol)]
         assert len(set(ids)) == len(ids) and all(isinstance(i, str) for i in ids)
 
