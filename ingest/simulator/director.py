@@ -111,7 +111,8 @@ class Director:
         for stock in self._stocks if phase.halt.startswith("level") else self._concerned:
             if phase.activity_to is not None and phase.seconds:
                 stock.factors = _get_factors(phase, _find_activity(phase, into_s))
-                stock.refit(not is_regular)
+                if not stock.limit:
+                    stock.refit(not is_regular)
             if stock.halt:
                 if phase.seconds and is_regular:
                     self._auctions.tell_reopening(stock, now_ms + int((phase.seconds - into_s) * 1000), now_ms)

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -79,9 +79,12 @@ class Simulation:
             self._market = self._make_market(self._market.get_state())
 
     async def run(self, emit: Callable[[bytes], None]) -> None:
-        """Play for as long as the task runs."""
+        """Play for as long as the task runs; may be called again after that."""
         if self._market is None:
-            self._market = self._make_market(await self._load())
+            self._market = await self._load()
+        elif not self._is_exact:  # it stood still since the last run, the world did not
+            self._now_ms = max(self._now_ms, _find_start_ms(None))
+            self._market = self._make_market(self._market.get_state())
         self._clock.set_ms(self._now_ms, time.monotonic())
         saving = asyncio.create_task(self._save_now_and_then(), name="market state")
         try:
@@ -98,16 +101,19 @@ class Simulation:
         target_ms = self._clock.get_ms(begin)
         if self._now_ms >= target_ms:
             return _TICK_S
-        self._now_ms = min(target_ms, self._now_ms + max(1, int(self._step_ms)))
+        # A step ends where a second does: what a market has to do at its end and at its beginning are two steps' work.
+        second_ms = (self._now_ms // 1000 + 1) * 1000
+        from_ms, self._now_ms = self._now_ms, min(target_ms, self._now_ms + int(self._step_ms), second_ms)
         for frame in self._market.advance(self._now_ms):
             emit(frame)
-        self._set_step(time.monotonic() - begin)
+        self._set_step(self._now_ms - from_ms, time.monotonic() - begin)
         self._slip(target_ms)
         return 0 if self._now_ms < target_ms else _TICK_S
 
-    def _set_step(self, took_s: float) -> None:
-        factor = 0.5 if took_s > _STEP_S else 1.1
-        self._step_ms = min(_MOST_STEP_MS, max(1.0, self._step_ms * factor))
+    def _set_step(self, step_ms: int, took_s: float) -> None:
+        """As much simulated time as can be worked off in _STEP_S, by what the last step took."""
+        fitting = step_ms * _STEP_S / max(1e-6, took_s)
+        self._step_ms = min(_MOST_STEP_MS, max(1.0, min(fitting, 2 * self._step_ms)))
 
     def _slip(self, target_ms: int) -> None:
         """What cannot be kept up with is not piled up: simulated time runs slower."""
@@ -128,18 +134,16 @@ class Simulation:
         market.set_scenario(self._scenario, self._now_ms)
         return market
 
-    async def _load(self) -> bytes | None:
-        """What another run saved; None if there is none, or none that can be used."""
-        if self._redis is None:
-            return None
+    async def _load(self) -> Market:
+        """The market as another run saved it, or a new one."""
+        state: Any = None
         try:
-            found: Any = await self._redis.get(self._names.market)
-            if found is not None:
-                self._make_market(found)
+            if self._redis is not None:
+                state = await self._redis.get(self._names.market)
+            return self._make_market(state)
         except (RedisError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             _log.warning("the simulated market starts from its usual prices (%s)", exc)
-            return None
-        return cast("bytes | None", found)
+            return self._make_market(None)
 
     async def _save_now_and_then(self) -> None:
         is_well = True

@@ -169,6 +169,7 @@ class Market:
         if session != REGULAR:
             self._limits.end()
         for stock in self._stocks:
+            stock.limit = ""  # whose phase goes on is pinned again, at a band of now
             stock.refit(session == EXTENDED)
         if opens:
             self._auctions.open(now_ms)

@@ -35,7 +35,8 @@ def read(frames: Iterable[bytes]) -> Iterator[Event]:
 
 def advance(market: Market, start: str, seconds: float, step_ms: int = 500) -> list[Event]:
     """The events of a stretch."""
-    begin, events = at(start), []
+    begin = at(start)
+    events: list[Event] = []
     for now in range(begin, begin + round(seconds * 1000), step_ms):
         events += read(market.advance(min(now + step_ms, begin + round(seconds * 1000))))
     return events

@@ -123,6 +123,19 @@ async def test_symbols_can_be_changed_while_it_runs_and_those_that_stay_keep_the
     assert pick(after, "Q", symbol="SPY")[0]["q"] > last["q"]
 
 
+async def test_it_can_be_played_again_and_goes_on_at_the_time_of_now() -> None:
+    async with Running() as running:
+        await running.until(count(300))
+    await asyncio.sleep(1.2)  # nobody plays
+    last, seen, again = running.events[-1], len(running.events), time.time() * 1000
+    async with running:
+        await running.until(count(seen + 300))
+    first = pick(running.events[seen:], "Q", symbol="SPY")[0]
+    assert first["t"] >= again - 1000
+    assert first["bp"] == pytest.approx(pick(running.events[:seen], "Q", symbol="SPY")[-1]["bp"], rel=0.002)
+    assert last["t"] < first["t"]
+
+
 async def test_what_is_not_held_is_not_emitted() -> None:
     async with Running() as running:
         running.simulation.set_held(frozenset({"T.SPY"}))

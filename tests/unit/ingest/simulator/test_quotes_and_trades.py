@@ -24,14 +24,14 @@ from tests.unit.ingest.simulator.played import (
     units,
 )
 
-WILD = make_scenario(Phase(name="wild", seconds=3600, volatility=30, activity=1, spread=3))
+WILD = make_scenario(Phase(name="wild", seconds=3600, volatility=30))
 STEP = 3.3 * 0.016 / sqrt(23_400)  # what a second's volatility can be at once, were a symbol quoted once a second
 DAILY = 0.016
 
 
 @cache
 def get_minute(wild: bool = False) -> list[Event]:
-    return play(60, scenario=WILD, rate=400) if wild else play(60, rate=400)
+    return play(60, scenario=WILD, rate=250) if wild else play(60, rate=250)
 
 
 def find_middles(events: list[Event], symbol: str) -> list[float]:
@@ -78,7 +78,7 @@ def test_volatility_moves_prices_more_and_widens_quotes_and_thins_them() -> None
 @pytest.mark.parametrize(("field", "value"), [("spread", 5.0), ("size", 0.2)])
 def test_factors_of_a_phase_change_spread_and_depth(field: str, value: float) -> None:
     phase = Phase(name="one", seconds=600, **{field: value})  # type: ignore[arg-type]
-    other = play(60, rate=400, scenario=make_scenario(phase))
+    other = play(20, rate=250, scenario=make_scenario(phase))
     for symbol in ("AAPL", "SPY"):
         quotes = [pick(events, "Q", symbol=symbol) for events in (get_minute(), other)]
         spreads = [mean(q["ap"] - q["bp"] for q in part) for part in quotes]
@@ -117,7 +117,7 @@ def test_trades_are_at_the_quotes_or_in_the_middle(wild: bool) -> None:
 
 
 def test_sizes_are_odd_lots_round_lots_and_blocks() -> None:
-    trades = pick(play(300, rate=400, held=frozenset({"T.*"})), "T", symbol="F")
+    trades = pick(play(120, rate=200, symbols=("F",)), "T")
     sizes = [t["s"] for t in trades]
     odd = sum(size < 100 for size in sizes) / len(sizes)
     assert 0.5 < odd < 0.62
@@ -148,9 +148,11 @@ def test_tape_is_the_listing_s_and_exchanges_are_real() -> None:
 
 
 def test_sequence_rises_per_symbol_and_trade_ids_are_texts_that_do_not_repeat() -> None:
+    opening = play(10, "2026-11-20T09:29:55")
     for symbol in SYMBOLS:
-        numbers = [e["q"] for e in pick(get_minute(), "T", "Q", symbol=symbol)]
-        assert all(a < b for a, b in pairwise(numbers))
+        for events in (get_minute(), opening):
+            numbers = [e["q"] for e in pick(events, "T", "Q", "LULD", symbol=symbol)]
+            assert len(numbers) > 10 and all(a < b for a, b in pairwise(numbers))
         ids = [t["i"] for t in pick(get_minute(), "T", symbol=symbol)]
         assert len(set(ids)) == len(ids) and all(isinstance(i, str) for i in ids)
 
@@ -172,9 +174,9 @@ def test_penny_stock_crosses_a_dollar_on_the_right_ticks() -> None:
 
 
 def test_prices_go_on_after_a_restart() -> None:
-    before = make_market(rate=400)
+    before = make_market(rate=150)
     first = advance(before, NOON, 60)
-    after = make_market("2026-11-20T12:01:00", rate=400, seed=99, state=before.get_state())
+    after = make_market("2026-11-20T12:01:00", rate=150, seed=99, state=before.get_state())
     second = advance(after, "2026-11-20T12:01:00", 60)
     for symbol in SYMBOLS:
         last, following = find_middles(first, symbol)[-1], find_middles(second, symbol)[0]
@@ -186,10 +188,10 @@ def test_prices_go_on_after_a_restart() -> None:
 
 
 def test_state_of_another_day_gives_prices_but_no_totals() -> None:
-    before = make_market(rate=400)
+    before = make_market(rate=150)
     first = advance(before, NOON, 10)
     day = "2026-11-23T12:00:00"
-    second = advance(make_market(day, rate=400, state=before.get_state()), day, 10)
+    second = advance(make_market(day, rate=150, state=before.get_state()), day, 10)
     assert find_middles(second, "F")[0] == pytest.approx(find_middles(first, "F")[-1], rel=0.01)
     bar = pick(second, "A", symbol="F")[0]
     assert bar["av"] == bar["v"]

@@ -40,7 +40,7 @@ def get_halt(direction: str) -> list[Event]:
 
 def since(event: Event, start: str = NOON) -> float:
     """Seconds after the start, of an event of any kind."""
-    time: float = event.get("t", event.get("s", 0))
+    time = float(event.get("t", event.get("s")) or 0)
     return (time / (1_000_000 if time > 10**15 else 1) - at(start)) / 1000
 
 
@@ -50,7 +50,7 @@ def between(events: list[Event], first_s: float, last_s: float, *types: str, sym
 
 def middle(events: list[Event], first_s: float, last_s: float, symbol: str) -> float:
     quotes = between(events, first_s, last_s, "Q", symbol=symbol)
-    return sum(q["bp"] + q["ap"] for q in quotes) / len(quotes) / 2
+    return float(sum(q["bp"] + q["ap"] for q in quotes)) / len(quotes) / 2
 
 
 @pytest.mark.parametrize("symbol", sorted(HALTED))
@@ -104,7 +104,7 @@ def test_imbalances_of_the_reopening_name_its_time() -> None:
 
 
 def test_symbols_that_are_not_concerned_trade_on_as_if_nothing_were() -> None:
-    calm, halted = play(30, rate=500), play(30, rate=500, scenario=make_halt("up"))
+    calm, halted = play(30, rate=300), play(30, rate=300, scenario=make_halt("up"))
     assert between(halted, 0, 10, "T", "Q", "LULD") == between(calm, 0, 10, "T", "Q", "LULD")
     assert all(q["c"] == 1 for q in between(get_halt("up"), 0, 100, "Q", symbol="SPY"))
 
@@ -112,11 +112,11 @@ def test_symbols_that_are_not_concerned_trade_on_as_if_nothing_were() -> None:
 @pytest.mark.parametrize(("level", "code"), [("level1", 36), ("level2", 37), ("level3", 38)])
 def test_market_wide_halt_stops_everything_whoever_is_named(level: str, code: int) -> None:
     scenario = make_scenario(QUIET, Phase(name="halt", seconds=20, halt=level), QUIET, symbols=frozenset({"SPY"}))
-    events = play(39, rate=500, scenario=scenario)
+    events = play(39, rate=300, scenario=scenario)
     assert between(events, 10, 30, "T") == []
     assert {q["c"] for q in between(events, 10, 30, "Q")} == {code}
     assert {t["sym"] for t in between(events, 30, 30.001, "T") if t.get("c") == [28]} == set(SYMBOLS)
-    assert len(between(events, 30, 39, "T")) > 500
+    assert len(between(events, 30, 39, "T")) > 300
 
 
 def test_halt_until_the_close_lasts_until_the_next_day() -> None:
@@ -124,9 +124,8 @@ def test_halt_until_the_close_lasts_until_the_next_day() -> None:
     market = make_market("2026-11-20T15:59:30", rate=50, symbols=("AAPL",))
     market.set_scenario(scenario, at("2026-11-20T15:59:30"))
     assert pick(advance(market, "2026-11-20T15:59:30", 600, step_ms=5000), "T") == []
-    later = advance(market, "2026-11-23T09:29:30", 60, step_ms=60_000)
-    [auction] = [t for t in pick(later, "T") if t.get("c") == [9, 25]]
-    assert auction["t"] == at("2026-11-23T09:30:00")
+    later = advance(market, "2026-11-23T04:00:00", 300, step_ms=60_000)
+    assert pick(later, "T")
     day = at("2026-11-23T00:00:00")
     assert {(q["c"], q["t"] < day) for q in pick(later, "Q")} == {(38, True), (1, False)}
 
@@ -141,7 +140,7 @@ def test_phase_until_the_close_ends_there() -> None:
 
 def test_news_halt_has_its_condition_and_jumps() -> None:
     scenario = make_scenario(QUIET, Phase(name="news", seconds=10, halt="news"), Phase(name="up", seconds=10, jump=12))
-    events = play(30, rate=500, scenario=scenario)
+    events = play(30, rate=300, scenario=scenario)
     assert {q["c"] for q in between(events, 10, 20, "Q")} == {27}
     for symbol in SYMBOLS:
         ratio = middle(events, 21, 30, symbol) / middle(events, 0, 10, symbol)
@@ -150,7 +149,7 @@ def test_news_halt_has_its_condition_and_jumps() -> None:
 
 @pytest.mark.parametrize("percent", [2.0, -2.0, 15.0, -45.0])
 def test_jump_comes_at_once_and_takes_the_bands_along_if_it_must(percent: float) -> None:
-    events = play(20, rate=500, scenario=make_scenario(QUIET, Phase(name="jump", seconds=10, jump=percent)))
+    events = play(20, rate=300, scenario=make_scenario(QUIET, Phase(name="jump", seconds=10, jump=percent)))
     for symbol in SYMBOLS:
         ratio = middle(events, 10, 10.5, symbol) / middle(events, 9, 10, symbol)
         assert ratio == pytest.approx(1 + percent / 100, rel=0.012)
@@ -191,18 +190,27 @@ def test_activity_of_some_symbols_leaves_the_others_alone() -> None:
 
 
 def test_scenario_can_be_switched_while_running_and_ends_what_was() -> None:
-    market = make_market(rate=500)
+    market = make_market(rate=300)
     market.set_scenario(make_scenario(Phase(name="halt", seconds=600, halt="level1")), at(NOON))
     assert pick(advance(market, NOON, 5), "T") == []
     market.set_scenario(NORMAL, at(NOON) + 5000)
     events = advance(market, "2026-11-20T12:00:05", 5)
     assert {t["sym"] for t in pick(events, "T") if t.get("c") == [28]} == set(SYMBOLS)
-    assert all(since(t) < 6 for t in pick(events, "T")[:100])
+    assert all(since(t) < 6 for t in pick(events, "T")[:30])
 
 
 def test_scenario_begins_on_the_next_whole_second() -> None:
-    market = make_market(rate=500)
+    market = make_market(rate=300)
     advance(market, NOON, 1.4, step_ms=200)
     market.set_scenario(make_scenario(Phase(name="halt", seconds=10, halt="level1")), at(NOON) + 1400)
     events = advance(market, "2026-11-20T12:00:01", 3)
     assert 1.9 < max(since(t) for t in pick(events, "T")) < 2
+
+
+def test_limit_state_outlasts_the_day_s_change_of_bands() -> None:
+    scenario = make_scenario(Phase(name="limit", seconds=30, limit="up", activity=2, activity_to=1))
+    start = "2026-11-20T09:29:45"
+    events = play(30, start, rate=300, scenario=scenario, always_open=True)
+    late = [e for e in pick(events, "Q", "LULD", symbol="AAPL") if since(e, start) >= 15]
+    bands = [e for e in late if e["ev"] == "LULD"][-1]
+    assert {q["bp"] for q in late if q["ev"] == "Q" and since(q, start) > 16} == {bands["h"]}
