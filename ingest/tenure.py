@@ -48,7 +48,7 @@ class Tenure:
         self._refill = self._make_refill()
         self._watch = DemandWatch(redis, names, self._upstream)
         self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
-        parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher)
+        parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher, self._state)
         self._control = Control(redis, names, slot, parts)
         self._state.get_indicator = self._control.get_indicator
         self._upstream.on_wanted_types = self._intake.set_alls

@@ -45,7 +45,7 @@ class Rehearsal:
 
 @asynccontextmanager
 async def listening(redis: "Redis", rehearsal: Rehearsal | None, slot: Slot | None = None) -> AsyncIterator[None]:
-    parts = Parts(cast(Any, rehearsal), None, cast(Any, None), cast(Any, None))
+    parts = Parts(cast(Any, rehearsal), None, cast(Any, None), cast(Any, None), cast(Any, None))
     task = asyncio.create_task(Control(redis, NAMES, slot or make_sure_slot(), parts).run())
     try:
         async with asyncio.timeout(5):
