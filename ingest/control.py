@@ -6,6 +6,7 @@ Every command but `inject` says how things shall be, so it may be said twice.  C
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import time
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -56,7 +57,7 @@ class _Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: _Ident
     path: _Text
     speed: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = 1.0
-    start: Annotated[str, msgspec.Meta(pattern="^[0-9]{2}:[0-9]{2}(:[0-9]{2})?$")] | None = None
+    start: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$")] | None = None
     loop: bool = False
     rewrite_times: bool = False
 
@@ -178,7 +179,8 @@ class Control:
         await self._settle()
 
     async def _on_replay(self, args: _Replay) -> None:
-        self._rehearsal.play_guest(args.id, Take(args.path, args.speed, args.start, args.loop, args.rewrite_times))
+        start = time.fromisoformat(args.start) if args.start is not None else None
+        self._rehearsal.play_guest(args.id, Take(args.path, args.speed, start, args.loop, args.rewrite_times))
         await self._settle()
 
     async def _on_stop(self, args: _Stop) -> None:

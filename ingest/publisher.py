@@ -75,6 +75,11 @@ class Publisher:
         self.on_connected: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int, int], None] = lambda _from_us, _to_us: None
 
+    @property
+    def unanswered_bytes(self) -> int:
+        """What waits for an answer of Redis; above BUFFER_BYTES the oldest batches would be lost."""
+        return self._bytes
+
     def publish(self, batch: Encoded) -> None:
         """Send a batch, or keep it until Redis is back."""
         self._keep(batch)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ingest.player import Player
-from ingest.players import Take, find_scenario, is_recording, make_replay
-from ingest.simulator import Simulation
+from ingest.player import Player, Replayer
+from ingest.players import Players, Take, find_scenario, is_recording
 from ingest.upstream import Upstream
 from shared.config import Config
 from shared.indicator import Indicator
@@ -32,11 +31,12 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Part(NamedTuple):
-    """A player, how it is called, and whether it replays a recording."""
+    """A player, how it is called, whether it replays a recording, and then how far it is."""
 
     player: Player
     name: str
-    is_replay: bool
+    is_replay: bool = False
+    get_progress: Callable[[], dict[str, Any]] = dict
 
 
 class Guest(NamedTuple):
@@ -49,17 +49,16 @@ class Guest(NamedTuple):
 class Rehearsal:
     """Feeds frames of test data to `take` for as long as the process runs; needs a running event loop.
 
-    Raises players.Unplayable if the configuration names what cannot be played.
+    Raises Unplayable (ingest/players.py) if the configuration names what cannot be played.
     """
 
-    def __init__(
-        self, upstream: Upstream, take: Callable[[bytes], None], simulation: Simulation, config: Config
-    ) -> None:
+    def __init__(self, upstream: Upstream, take: Callable[[bytes], None], players: Players, config: Config) -> None:
         self._upstream = upstream
         self._take = take
         self._held: set[str] = set()
         self._switched = asyncio.Event()
-        self._simulation = simulation
+        self._players = players
+        self._simulation = players.make_simulation()
         self._programme = self._find_part(config.test_scenario)
         self._guest: Guest | None = None
         self._is_over = False  # the programme was a recording, and has ended
@@ -72,9 +71,9 @@ class Rehearsal:
     def _find_part(self, scenario: str) -> Part:
         name = Path(scenario).name  # clients need not know where it lies
         if is_recording(scenario):
-            return Part(make_replay(Take(scenario)), name, is_replay=True)
+            return _make_replay_part(self._players.make_programme_replay(scenario), name)
         self._simulation.set_scenario(find_scenario(scenario))
-        return Part(self._simulation, name, is_replay=False)
+        return Part(self._simulation, name)
 
     @property
     def _part(self) -> Part:
@@ -94,6 +93,7 @@ class Rehearsal:
             "frames": self.frames,
             "replay": self._guest.id if self._guest is not None else "",
             "over": self._is_over,
+            "progress": self._part.get_progress(),
         }
 
     # Switches: each takes effect at once.
@@ -132,7 +132,7 @@ class Rehearsal:
 
     def play_guest(self, ident: str, take: Take) -> None:
         """Play a recording until it ends or is stopped; raises Unplayable, and then nothing has changed."""
-        self._guest = Guest(ident, Part(make_replay(take), Path(take.path).name, is_replay=True))
+        self._guest = Guest(ident, _make_replay_part(self._players.make_replay(take), Path(take.path).name))
         _log.warning("test data: replay of %s", take.path)
         self._switch()
 
@@ -207,6 +207,10 @@ class Rehearsal:
             self._held.difference_update(channels)
             self._say([unsubscribed(channel) for channel in channels])
         self._part.player.set_held(frozenset(self._held) if self.enabled else _NOBODY)
+
+
+def _make_replay_part(replay: Replayer, name: str) -> Part:
+    return Part(replay, name, is_replay=True, get_progress=replay.get_status)
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

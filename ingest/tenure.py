@@ -10,7 +10,7 @@ from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
 from ingest.mix import Mix, Sieve
-from ingest.players import make_simulation
+from ingest.players import Players
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
@@ -63,12 +63,13 @@ class Tenure:
         self._publisher.on_lost = self._on_lost
 
     def _make_rehearsal(self) -> Rehearsal | None:
-        """Raises players.Unplayable."""
+        """Raises Unplayable (ingest/players.py)."""
         config = self._config
         if not (config.is_simulated or config.is_mixed):
             return None
-        simulation = make_simulation(config, self._redis, self._names)
-        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, simulation, config)
+        publisher = self._publisher
+        players = Players(config, self._redis, self._names, lambda: publisher.unanswered_bytes)
+        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, players, config)
         rehearsal.on_changed = self._upstream.changed.set
         if config.is_mixed:
             self._intake.screen = self._sieve.pass_live
