@@ -69,7 +69,7 @@ class Players:
         try:
             module: Any = importlib.import_module("ingest.replay")
         except ImportError:
-            raise Unplayable("this release plays no recordings") from None
+            raise Unplayable(f"{take.path}: this release plays no recordings") from None
         try:
             replay: Replayer = module.Replay(
                 Path(take.path),

@@ -95,9 +95,21 @@ async def test_clients_hear_that_it_is_test_data_and_switches_break_none(tmp_pat
         assert time.monotonic() - began < 1.0
         assert client.is_open and later.is_open
         assert await proxy.redis.get_refcount() == {"T.*": 1, "T.AAPL": 1}
+        proxy.redis.server.kill()
+        await proxy.redis.start_empty()
+        during = await proxy.join()
+        assert during.statuses[1].endswith("scenario halt"), "an empty Redis makes nobody forget it"
+        await client.until_events(len(client.events) + 1)
+
+        async def is_written() -> bool:
+            return '"scenario":"halt"' in (await proxy.redis.get_upstream()).get("test_data", "")
+
+        await until(is_written, "the field in the hash")
+        assert (await proxy.join()).statuses[1].endswith("scenario halt")
+        assert client.statuses[-1].endswith("scenario halt"), "and it was told no other thing meanwhile"
 
 
-@pytest.mark.parametrize("scenario", ["bad.toml", "absent.toml", "absent.rec"])
+@pytest.mark.parametrize("scenario", ["bad.toml", "absent.rec"])
 async def test_an_ingest_whose_scenario_cannot_be_played_ends_with_one_line_and_2(
     scenario: str, tmp_path: Path
 ) -> None:
@@ -200,24 +212,6 @@ async def test_official_clients_take_the_indicator_without_harm(tmp_path: Path) 
         finally:
             for client in clients:
                 await client.end()
-
-
-async def test_a_redis_that_restarts_empty_makes_nobody_forget_that_it_is_test_data(tmp_path: Path) -> None:
-    async with simulated(tmp_path) as proxy:
-        client = await proxy.join("T.*")
-        await ask(proxy, "scenario", "halt")
-        proxy.redis.server.kill()
-        await proxy.redis.start_empty()
-        during = await proxy.join()
-        assert during.statuses[1].endswith("scenario halt")
-
-        async def is_written() -> bool:
-            return '"scenario":"halt"' in (await proxy.redis.get_upstream()).get("test_data", "")
-
-        await until(is_written, "the field in the hash")
-        await client.until_events(len(client.events) + 1)
-        assert (await proxy.join()).statuses[1].endswith("scenario halt")
-        assert client.statuses[-1].endswith("scenario halt"), "and it was told no other thing meanwhile"
 
 
 async def read_ops(port: int) -> tuple[dict[str, Any], str]:
