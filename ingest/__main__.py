@@ -12,14 +12,14 @@ async def _run(settings: config.Config) -> None:
 
 
 def main() -> None:
-    """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if a task failed or a recording cannot be played."""
+    """Exit 2 on a bad configuration or scenario, 0 after TERM or INT, 1 if a task failed."""
     settings = config.load_or_exit()
     logs.configure(settings.log_level, "ingest", settings.secrets)
     try:
         players.check(settings)
+        uvloop.run(_run(settings))
     except players.Unplayable as exc:
         config.exit_with(f"TEST_SCENARIO: {exc}")
-    uvloop.run(_run(settings))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Every command but `inject` says how things shall be, so it may be said twice.  C
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import time
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from ingest.players import Take, Unplayable
 from ingest.publisher import Publisher
 from ingest.rehearsal import Rehearsal
 from ingest.slot import Slot
+from ingest.state import StateWriter
 from shared import config
 from shared.backoff import Backoff
 from shared.control import BadRequest, NotDone, Reply, Request, answer, parse_request
@@ -40,6 +42,7 @@ class Parts(NamedTuple):
     mix: Mix | None
     intake: Intake
     publisher: Publisher
+    state: StateWriter
 
 
 class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,7 +57,7 @@ class _Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: _Ident
     path: _Text
     speed: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = 1.0
-    start: Annotated[str, msgspec.Meta(pattern="^[0-9]{2}:[0-9]{2}(:[0-9]{2})?$")] | None = None
+    start: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$")] | None = None
     loop: bool = False
     rewrite_times: bool = False
 
@@ -141,8 +144,9 @@ class Control:
         return {"mode": indicator.mode, **self._rehearsal.get_status()}
 
     async def _settle(self) -> None:
-        """What was taken in before the switch is on its way to clients when the answer leaves."""
+        """When the answer leaves, what was taken in before is on its way, and gateways know what is played."""
         self._parts.intake.flush()
+        await self._parts.state.write()
         try:
             async with asyncio.timeout(_SENT_WITHIN_S):
                 await self._parts.publisher.until_answered()
@@ -154,6 +158,7 @@ class Control:
 
     async def _on_enable(self, _args: _Nothing) -> None:
         self._rehearsal.enable(True)
+        await self._settle()
 
     async def _on_disable(self, _args: _Nothing) -> None:
         self._rehearsal.enable(False)
@@ -174,7 +179,9 @@ class Control:
         await self._settle()
 
     async def _on_replay(self, args: _Replay) -> None:
-        self._rehearsal.play_guest(args.id, Take(args.path, args.speed, args.start, args.loop, args.rewrite_times))
+        start = time.fromisoformat(args.start) if args.start is not None else None
+        self._rehearsal.play_guest(args.id, Take(args.path, args.speed, start, args.loop, args.rewrite_times))
+        await self._settle()
 
     async def _on_stop(self, args: _Stop) -> None:
         self._rehearsal.stop_guest(args.id)

@@ -1,8 +1,7 @@
 """Makes the players that a configuration or an operator asks for; nowhere else are they built."""
 
 from collections.abc import Callable
-from datetime import datetime
-from datetime import time as time_of_day
+from datetime import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +26,9 @@ class Take(NamedTuple):
 
     path: str
     speed: float | None = 1.0  # None: as fast as it is taken
-    start: str | None = None  # time of day in New York; None: from its beginning
+    start: time | None = None  # of day, in New York; None: from its beginning
     loop: bool = False
     rewrite_times: bool = False
-
-
-def make_take(scenario: str, speed: float, start: datetime | None) -> Take:
-    """How TEST_SCENARIO's recording is played; of `start` the time of day counts."""
-    return Take(scenario, speed, None if start is None else start.time().isoformat())
 
 
 def is_recording(scenario: str) -> bool:
@@ -50,21 +44,38 @@ def find_scenario(name_or_path: str) -> Scenario:
         raise Unplayable(str(exc)) from None
 
 
-def make_simulation(config: Config, redis: "Redis", names: Names) -> Simulation:
-    """The simulated market, as the configuration has it."""
-    return Simulation(config, redis, names)
+class Players:
+    """Makes players for one feed; `get_backlog` is how many bytes wait for Redis."""
 
+    def __init__(self, config: Config, redis: "Redis | None", names: Names, get_backlog: Callable[[], int]) -> None:
+        self._config = config
+        self._redis = redis
+        self._names = names
+        self._get_backlog = get_backlog
 
-def make_replay(take: Take, get_backlog: Callable[[], int] = lambda: 0) -> Replay:
-    """A player of a recording; `get_backlog`: bytes that wait for Redis.  Raises Unplayable."""
-    start = None if take.start is None else time_of_day.fromisoformat(take.start)
-    try:
-        return Replay(
-            Path(take.path), take.speed, start,
-            loop=take.loop, rewrite_times=take.rewrite_times, get_backlog=get_backlog,
-        )  # fmt: skip
-    except BadRecording as exc:
-        raise Unplayable(str(exc)) from None
+    def make_simulation(self) -> Simulation:
+        """The simulated market, as the configuration has it."""
+        return Simulation(self._config, self._redis, self._names)
+
+    def make_programme_replay(self, path: str, speed: float) -> Replay:
+        """A recording in the place of a scenario, from TEST_START's time of day; raises Unplayable."""
+        start = self._config.test_start
+        return self.make_replay(Take(path, speed, None if start is None else start.time()))
+
+    def make_replay(self, take: Take) -> Replay:
+        """A player of a recording; raises Unplayable."""
+        try:
+            return Replay(
+                Path(take.path),
+                take.speed,
+                take.start,
+                loop=take.loop,
+                rewrite_times=take.rewrite_times,
+                feed=self._names.feed,
+                get_backlog=self._get_backlog,
+            )
+        except BadRecording as exc:
+            raise Unplayable(str(exc)) from None
 
 
 def check(config: Config) -> None:
@@ -72,6 +83,6 @@ def check(config: Config) -> None:
     if not (config.is_simulated or config.is_mixed):
         return
     if is_recording(config.test_scenario):
-        make_replay(make_take(config.test_scenario, config.test_speed, config.test_start))
+        Players(config, None, Names(config.feed), lambda: 0).make_programme_replay(config.test_scenario, 1.0)
     else:
         find_scenario(config.test_scenario)

@@ -8,14 +8,11 @@ recording that an operator plays for a while, after which the programme goes on.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ingest.player import Player
-from ingest.players import Take, find_scenario, is_recording, make_take
-from ingest.replay import Replay
-from ingest.simulator.feed import Simulation
+from ingest.player import Player, Replayer
+from ingest.players import Players, Take, find_scenario, is_recording
 from ingest.upstream import Upstream
 from shared.config import Config
 from shared.indicator import Indicator
@@ -34,11 +31,11 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Part(NamedTuple):
-    """A player, how it is called, and whether it replays a recording."""
+    """A player and how it is called; `replayer` is that player if it replays a recording."""
 
     player: Player
     name: str
-    is_replay: bool
+    replayer: Replayer | None = None
 
 
 class Guest(NamedTuple):
@@ -51,25 +48,18 @@ class Guest(NamedTuple):
 class Rehearsal:
     """Feeds frames of test data to `take` for as long as the process runs; needs a running event loop.
 
-    Raises players.Unplayable if the configuration names what cannot be played.
+    Raises Unplayable (ingest/players.py) if the configuration names what cannot be played.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        take: Callable[[bytes], None],
-        simulation: Simulation,
-        config: Config,
-        make_replay: Callable[[Take], Player],
-    ) -> None:
+    def __init__(self, upstream: Upstream, take: Callable[[bytes], None], players: Players, config: Config) -> None:
         self._upstream = upstream
         self._take = take
         self._held: set[str] = set()
         self._switched = asyncio.Event()
-        self._simulation = simulation
-        self._make_replay = make_replay
+        self._players = players
+        self._simulation = players.make_simulation()
         self.speed = config.test_speed
-        self._programme = self._find_part(config.test_scenario, config.test_start)
+        self._programme = self._find_part(config.test_scenario)
         self._guest: Guest | None = None
         self._is_over = False  # the programme was a recording, and has ended
         self.on_changed: Callable[[], None] = lambda: None
@@ -77,12 +67,12 @@ class Rehearsal:
         self.symbols = config.test_symbols
         self.frames = 0
 
-    def _find_part(self, scenario: str, start: datetime | None = None) -> Part:
+    def _find_part(self, scenario: str) -> Part:
         name = Path(scenario).name  # clients need not know where it lies
         if is_recording(scenario):
-            return Part(self._make_replay(make_take(scenario, self.speed, start)), name, is_replay=True)
+            return _make_replay_part(self._players.make_programme_replay(scenario, self.speed), name)
         self._simulation.set_scenario(find_scenario(scenario))
-        return Part(self._simulation, name, is_replay=False)
+        return Part(self._simulation, name)
 
     @property
     def _part(self) -> Part:
@@ -90,7 +80,8 @@ class Rehearsal:
 
     def get_indicator(self) -> Indicator:
         """What clients are told."""
-        return Indicator("replay" if self._part.is_replay else "simulated", self._part.name, (), self.enabled)
+        mode = "simulated" if self._part.replayer is None else "replay"
+        return Indicator(mode, self._part.name, (), self.enabled)
 
     def get_status(self) -> dict[str, Any]:
         """What operators are told; `replay` is the id of the guest."""
@@ -102,6 +93,7 @@ class Rehearsal:
             "frames": self.frames,
             "replay": self._guest.id if self._guest is not None else "",
             "over": self._is_over,
+            "progress": {} if self._part.replayer is None else self._part.replayer.get_status(),
         }
 
     # Switches: each takes effect at once.
@@ -126,10 +118,10 @@ class Rehearsal:
         self._switch()
 
     def set_speed(self, speed: float) -> None:
-        """How fast the time runs of the simulated market and of a recording in its place."""
+        """How fast time runs for the simulated market, and for a recording in its place."""
         self._simulation.set_speed(speed)
-        if isinstance(self._programme.player, Replay):
-            self._programme.player.set_speed(speed)
+        if self._programme.replayer is not None:
+            self._programme.replayer.set_speed(speed)
         self.speed = speed
         _log.warning("test data: speed %g", speed)
 
@@ -142,7 +134,7 @@ class Rehearsal:
 
     def play_guest(self, ident: str, take: Take) -> None:
         """Play a recording until it ends or is stopped; raises Unplayable, and then nothing has changed."""
-        self._guest = Guest(ident, Part(self._make_replay(take), Path(take.path).name, is_replay=True))
+        self._guest = Guest(ident, _make_replay_part(self._players.make_replay(take), Path(take.path).name))
         _log.warning("test data: replay of %s", take.path)
         self._switch()
 
@@ -181,7 +173,7 @@ class Rehearsal:
             self._on_over(part, tasks[1])
 
     def _on_over(self, part: Part, task: asyncio.Task[Any]) -> None:
-        if not part.is_replay:
+        if part.replayer is None:
             task.result()
             raise AssertionError("a simulated market has no end")
         if (problem := task.exception()) is not None:
@@ -217,6 +209,10 @@ class Rehearsal:
             self._held.difference_update(channels)
             self._say([unsubscribed(channel) for channel in channels])
         self._part.player.set_held(frozenset(self._held) if self.enabled else _NOBODY)
+
+
+def _make_replay_part(replay: Replayer, name: str) -> Part:
+    return Part(replay, name, replay)
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

@@ -11,12 +11,11 @@ from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
 from ingest.mix import Mix, Sieve
-from ingest.players import Take, make_replay, make_simulation
+from ingest.players import Players
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
 from ingest.refill import Refill
 from ingest.rehearsal import Rehearsal
-from ingest.replay import Replay
 from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.upstream import Upstream
@@ -50,7 +49,7 @@ class Tenure:
         self._refill = self._make_refill()
         self._watch = DemandWatch(redis, names, self._upstream)
         self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
-        parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher)
+        parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher, self._state)
         self._control = Control(redis, names, slot, parts)
         self._state.get_indicator = self._control.get_indicator
         self._upstream.on_wanted_types = self._intake.set_alls
@@ -66,20 +65,18 @@ class Tenure:
         self._publisher.on_lost = self._on_lost
 
     def _make_rehearsal(self) -> Rehearsal | None:
-        """Raises players.Unplayable."""
+        """Raises Unplayable (ingest/players.py)."""
         config = self._config
         if not (config.is_simulated or config.is_mixed):
             return None
-        simulation = make_simulation(config, self._redis, self._names)
-        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, simulation, config, self._make_replay)
+        publisher = self._publisher
+        players = Players(config, self._redis, self._names, lambda: publisher.unanswered_bytes)
+        rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, players, config)
         rehearsal.on_changed = self._upstream.changed.set
         if config.is_mixed:
             self._intake.screen = self._sieve.pass_live
             self._intake.test_screen = self._sieve.pass_test
         return rehearsal
-
-    def _make_replay(self, take: Take) -> Replay:
-        return make_replay(take, lambda: self._publisher.unanswered_bytes)
 
     def _make_refill(self) -> Refill | None:
         config = self._config

@@ -31,6 +31,13 @@ def _check_start(_context: click.Context, _option: click.Parameter, text: str | 
     return text
 
 
+def _describe_progress(progress: dict[str, Any]) -> str:
+    """How far a replay is, in one line."""
+    position_s, total_s = progress.get("position_s", 0.0), progress.get("total_s", 0.0)
+    passes = f", pass {progress['passes'] + 1}" if progress.get("passes") else ""
+    return f"{position_s:.0f} of {total_s:.0f} s, {progress.get('frames', 0)} frames{passes}"
+
+
 async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
     """Play until it is over; whatever ends this ends the replay too."""
     status = await asker.ask("replay", {"id": ident, **args})
@@ -42,7 +49,7 @@ async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
             status = await asker.ask("status")
             looks += 1
             if looks % round(_TELL_EVERY_S / _LOOK_EVERY_S) == 0:
-                say(f"{status.get('frames', 0)} frames played since ingest started")
+                say(_describe_progress(status.get("progress", {})))
     except BaseException:
         with contextlib.suppress(NotDone):  # whoever asked hears of the first failure
             await asker.ask("stop", {"id": ident})

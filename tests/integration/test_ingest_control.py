@@ -18,6 +18,7 @@ from shared.census import Answer, answer
 from shared.control import Asker, NotDone
 from shared.demand import Demand
 from shared.indicator import Indicator
+from shared.lifecycle import Tasks
 from shared.names import Names
 from tests.integration.conftest import RedisServer
 from tests.sure_slot import make_sure_slot
@@ -45,17 +46,13 @@ class Rehearsal:
 
 @asynccontextmanager
 async def listening(redis: "Redis", rehearsal: Rehearsal | None, slot: Slot | None = None) -> AsyncIterator[None]:
-    parts = Parts(cast(Any, rehearsal), None, cast(Any, None), cast(Any, None))
-    task = asyncio.create_task(Control(redis, NAMES, slot or make_sure_slot(), parts).run())
-    try:
+    parts = Parts(cast(Any, rehearsal), None, cast(Any, None), cast(Any, None), cast(Any, None))
+    async with Tasks() as tasks:
+        tasks.start("control", Control(redis, NAMES, slot or make_sure_slot(), parts).run())
         async with asyncio.timeout(5):
             while not (await redis.pubsub_numsub(NAMES.control))[0][1]:
                 await asyncio.sleep(0.005)
         yield
-        assert not task.done()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture

@@ -41,6 +41,9 @@ class Stub:
     def set_speed(self, speed: float) -> None:
         self.speed = speed
 
+    def get_status(self) -> dict[str, Any]:
+        return {"position_s": 1.0, "total_s": 2.0}
+
     async def run(self, emit: Callable[[bytes], None]) -> None:
         self.runs += 1
         self.is_playing = True
@@ -56,7 +59,7 @@ class Stub:
 class Stage:
     """A rehearsal, the upstream that it plays, and its players."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **environ: str) -> None:
+    def __init__(self, **environ: str) -> None:
         self.upstream = Upstream("stocks", "simulated")
         self.frames: list[bytes] = []
         self.market = Stub(b"[market]")
@@ -64,16 +67,20 @@ class Stage:
         self.takes: list[Take] = []
         self.changes = 0
         settings = config.load({"ENABLE_TEST_MODE": "true"} | environ)
-        self.rehearsal = Rehearsal(
-            self.upstream, self.frames.append, cast(Any, self.market), settings, self._make_replay
-        )
+        self.rehearsal = Rehearsal(self.upstream, self.frames.append, cast(Any, self), settings)
         self.rehearsal.on_changed = self._count
         self.task = asyncio.create_task(self.rehearsal.run())
 
     def _count(self) -> None:
         self.changes += 1
 
-    def _make_replay(self, take: Take) -> Stub:
+    def make_simulation(self) -> Stub:
+        return self.market
+
+    def make_programme_replay(self, path: str, speed: float) -> Stub:
+        return self.make_replay(Take(path))
+
+    def make_replay(self, take: Take) -> Stub:
         if take.path == "absent":
             raise Unplayable("absent: ingest cannot read it")
         self.takes.append(take)
@@ -91,10 +98,8 @@ class Stage:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def test_it_greets_authenticates_and_acks_and_the_player_hears_what_is_held(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = Stage(monkeypatch)
+async def test_it_greets_authenticates_and_acks_and_the_player_hears_what_is_held() -> None:
+    stage = Stage()
     await stage.until(lambda: stage.upstream.is_live and stage.market.is_playing)
     stage.upstream.set_wanted({"T.AAPL", "Q.*"})
     await stage.until(lambda: stage.upstream.held == {"T.AAPL", "Q.*"})
@@ -106,10 +111,8 @@ async def test_it_greets_authenticates_and_acks_and_the_player_hears_what_is_hel
     await stage.end()
 
 
-async def test_disabled_means_that_nobody_plays_and_all_that_is_asked_for_is_acked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = Stage(monkeypatch)
+async def test_disabled_means_that_nobody_plays_and_all_that_is_asked_for_is_acked() -> None:
+    stage = Stage()
     await stage.until(lambda: stage.market.is_playing)
     stage.rehearsal.enable(False)
     stage.rehearsal.enable(False)
@@ -124,17 +127,18 @@ async def test_disabled_means_that_nobody_plays_and_all_that_is_asked_for_is_ack
     await stage.end()
 
 
-async def test_a_guest_plays_until_it_is_over_and_then_the_programme_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage(monkeypatch)
+async def test_a_guest_plays_until_it_is_over_and_then_the_programme_goes_on() -> None:
+    stage = Stage()
     await stage.until(lambda: stage.market.is_playing)
     stage.upstream.set_wanted({"T.*"})
     await stage.until(lambda: stage.upstream.held)
-    stage.rehearsal.play_guest("a1", Take("/data/monday.rec", None, "09:29:55"))
+    stage.rehearsal.play_guest("a1", Take("/data/monday.rec", None))
     await stage.until(lambda: stage.recording.is_playing and not stage.market.is_playing)
     assert stage.recording.held[-1] == {"T.*"}
     indicator = stage.rehearsal.get_indicator()
     assert (indicator.mode, indicator.scenario) == ("replay", "monday.rec")
-    assert stage.rehearsal.get_status()["replay"] == "a1"
+    status = stage.rehearsal.get_status()
+    assert (status["replay"], status["progress"]) == ("a1", {"position_s": 1.0, "total_s": 2.0})
     stage.recording.end.set()
     await stage.until(lambda: stage.market.is_playing)
     assert stage.rehearsal.get_indicator().mode == "simulated"
@@ -143,8 +147,8 @@ async def test_a_guest_plays_until_it_is_over_and_then_the_programme_goes_on(mon
     await stage.end()
 
 
-async def test_only_the_guest_that_is_named_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage(monkeypatch)
+async def test_only_the_guest_that_is_named_is_stopped() -> None:
+    stage = Stage()
     stage.rehearsal.play_guest("a1", Take("/data/monday.rec"))
     await stage.until(lambda: stage.recording.is_playing)
     stage.rehearsal.stop_guest("b2")
@@ -155,10 +159,10 @@ async def test_only_the_guest_that_is_named_is_stopped(monkeypatch: pytest.Monke
     await stage.end()
 
 
-async def test_what_cannot_be_played_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_what_cannot_be_played_changes_nothing(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text("= 1")
-    stage = Stage(monkeypatch)
+    stage = Stage()
     await stage.until(lambda: stage.market.is_playing)
     before = stage.rehearsal.get_status()
     with pytest.raises(Unplayable):
@@ -172,10 +176,8 @@ async def test_what_cannot_be_played_changes_nothing(monkeypatch: pytest.MonkeyP
     await stage.end()
 
 
-async def test_after_a_recording_that_is_the_programme_nothing_comes_until_a_scenario_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stage = Stage(monkeypatch, TEST_SCENARIO="/data/monday.rec")
+async def test_after_a_recording_that_is_the_programme_nothing_comes_until_a_scenario_does() -> None:
+    stage = Stage(TEST_SCENARIO="/data/monday.rec")
     await stage.until(lambda: stage.recording.is_playing)
     stage.recording.end.set()
     await stage.until(lambda: stage.rehearsal.get_status()["over"])
@@ -187,9 +189,9 @@ async def test_after_a_recording_that_is_the_programme_nothing_comes_until_a_sce
 
 
 async def test_a_recording_that_fails_is_over_and_a_market_that_fails_is_a_failure(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stage = Stage(monkeypatch)
+    stage = Stage()
     stage.recording.failure = OSError("the disk is gone")
     stage.recording.end.set()
     stage.rehearsal.play_guest("a1", Take("/data/monday.rec"))

@@ -1,7 +1,7 @@
 """What a scenario says happens in the market: jumps, drifts, bursts, limit states and halts."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -23,7 +23,7 @@ LIMIT, PINNED_S, HALTED_S = 20, 35, 60  # drive and limit state, halt, calm
 HALTED = frozenset({"AAPL", "F"})  # of tape 3 and of tape 1
 
 
-def make_halt(direction: str, jump: float = 0) -> Scenario:
+def make_halt(direction: Literal["up", "down"], jump: float = 0) -> Scenario:
     return make_scenario(
         QUIET,
         Phase(name="limit", seconds=15, limit=direction),
@@ -110,7 +110,9 @@ def test_symbols_that_are_not_concerned_trade_on_as_if_nothing_were() -> None:
 
 
 @pytest.mark.parametrize(("level", "code"), [("level1", 36), ("level2", 37), ("level3", 38)])
-def test_market_wide_halt_stops_everything_whoever_is_named(level: str, code: int) -> None:
+def test_market_wide_halt_stops_everything_whoever_is_named(
+    level: Literal["level1", "level2", "level3"], code: int
+) -> None:
     scenario = make_scenario(QUIET, Phase(name="halt", seconds=20, halt=level), QUIET, symbols=frozenset({"SPY"}))
     events = play(39, rate=300, scenario=scenario)
     assert between(events, 10, 30, "T") == []
