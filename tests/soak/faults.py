@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.processes import until
+from tests.processes import Process, until
 from tests.proxy import KEY
 from tests.soak.person import Person
 from tests.soak.stage import Stage
@@ -87,12 +87,18 @@ async def _stop_ingest(stage: Stage) -> Injury:
     return injury
 
 
-async def _kill_gateway(stage: Stage) -> Injury:
+def _choose_leaver(stage: Stage) -> tuple[Process, Injury]:
+    """A gateway that is about to end; it is started again once all is well."""
     victim = stage.choose_gateway()
     stage.close_door(victim)
     injury = _strike_now(stage)
-    await stage.kill(victim.process)
     injury.after = lambda: stage.start_gateway_again(victim)
+    return victim.process, injury
+
+
+async def _kill_gateway(stage: Stage) -> Injury:
+    victim, injury = _choose_leaver(stage)
+    await stage.kill(victim)
 
     async def counts_are_right() -> bool:
         return await stage.proxy.redis.get_refcount() == stage.count_demand()
@@ -102,17 +108,14 @@ async def _kill_gateway(stage: Stage) -> Injury:
 
 
 async def _end_gateway(stage: Stage) -> Injury:
-    victim = stage.choose_gateway()
-    stage.close_door(victim)
-    injury = _strike_now(stage)
-    victim.process.child.send_signal(signal.SIGTERM)
+    victim, injury = _choose_leaver(stage)
+    victim.child.send_signal(signal.SIGTERM)
 
     async def has_ended() -> bool:
-        assert victim.process.child.returncode in (None, 0), victim.process.describe()
-        return victim.process.child.returncode == 0
+        assert victim.child.returncode in (None, 0), victim.describe()
+        return victim.child.returncode == 0
 
     injury.also = has_ended
-    injury.after = lambda: stage.start_gateway_again(victim)
     return injury
 
 
