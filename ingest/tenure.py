@@ -46,6 +46,7 @@ class Tenure:
         self._upstream.on_gap = self._on_gap
         self._upstream.get_last_event_us = lambda: self._intake.last_event_us
         self._publisher.on_connected = self._state.forget
+        self._publisher.get_channels = lambda: sorted(self._upstream.reconcile.wanted)
         self._publisher.on_lost = self._on_lost
 
     def _make_refill(self) -> Refill | None:
@@ -86,11 +87,10 @@ class Tenure:
         if self._refill is not None:
             self._refill.add(gap)
 
-    def _on_lost(self, from_us: int, to_us: int) -> None:
+    def _on_lost(self, from_us: int, to_us: int, channels: list[str]) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.
         cause = "Redis was away for longer than ingest can remember"
-        wanted = sorted(self._upstream.reconcile.wanted)
-        self._state.add_gap(Gap(from_us // 1000, to_us // 1000, cause, wanted))
+        self._state.add_gap(Gap(from_us // 1000, to_us // 1000, cause, channels))
 
     async def inherit(self) -> None:
         """Take over from the holder before us: what it did not log is missing until upstream sends it to us.

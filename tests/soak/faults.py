@@ -25,6 +25,8 @@ _STOPPED_REDIS_S: Final = 6.0
 _REDIS_AWAY_S: Final = 1.0
 _RIVAL_S: Final = 1.5
 _UNREAD_S: Final = 4.0
+_UNREAD_MOST_S: Final = 12.0  # if by then no gateway says that somebody is slow; how much kernels take varies
+_LOOK_S: Final = 0.1
 _VICTIMS: Final = 3  # clients that a fault of clients befalls at once
 
 
@@ -159,12 +161,20 @@ def _choose_people(stage: Stage) -> list[Person]:
     return stage.chance.sample(able, min(_VICTIMS, len(able)))
 
 
+async def _is_somebody_slow(stage: Stage) -> bool:
+    leases = await stage.proxy.redis.get_leases()
+    return any(int(lease.get("conflating_clients", 0)) for lease in leases)
+
+
 async def _stop_reading(stage: Stage) -> Injury:
     victims = {*_choose_people(stage), *stage.people[: stage.plan.busy]}
     for person in victims:
         person.stop_reading()
     last = stage.get_last()
+    began = time.monotonic()
     await asyncio.sleep(_UNREAD_S)
+    while not await _is_somebody_slow(stage) and time.monotonic() - began < _UNREAD_MOST_S:
+        await asyncio.sleep(_LOOK_S)
     assert stage.is_well(last), f"others noticed: {stage.describe_unwell(last)}"
     for person in victims:
         person.read_on()
