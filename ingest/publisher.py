@@ -68,13 +68,15 @@ class Publisher:
         self._waiters: deque[tuple[Encoded, asyncio.Future[None]]] = deque()
         self._resent = 0  # entries that the log, or the frames, may refuse because they have them
         self._lost_span: tuple[int, int] | None = None  # Unix microseconds; not yet reported
+        self._lost_channels: list[str] = []
         self._loop = asyncio.get_running_loop()
         self.lost_batches = 0
         self.lost_events = 0
         self.refusals = 0
         self.reconnects = -1
         self.on_connected: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[int, int], None] = lambda _from_us, _to_us: None
+        self.get_channels: Callable[[], list[str]] = list  # what is wanted now
+        self.on_lost: Callable[[int, int, list[str]], None] = lambda _from_us, _to_us, _channels: None
 
     @property
     def unanswered_bytes(self) -> int:
@@ -107,6 +109,8 @@ class Publisher:
             _log.warning("Redis is too slow or away for too long: the oldest batches are being lost")
         self.lost_batches += 1
         self.lost_events += oldest.mark.events
+        if self._lost_span is None:
+            self._lost_channels = self.get_channels()  # a Redis that comes back empty does not know them at first
         first_us = self._lost_span[0] if self._lost_span is not None else oldest.mark.received_us
         self._lost_span = first_us, oldest.mark.received_us
         # Answers no longer match batches, and what is in the transport cannot be taken back: start over.
@@ -238,7 +242,7 @@ class Publisher:
 
     def _report_lost(self) -> None:
         if self._lost_span is not None:
-            self.on_lost(*self._lost_span)
+            self.on_lost(*self._lost_span, self._lost_channels)
             self._lost_span = None
 
     def _make_heartbeat(self, mark: Mark) -> Encoded:

@@ -62,6 +62,7 @@ class Tenure:
             self._source.get_last_event_us = lambda: self._intake.last_live_us
         self._state.on_recording = lambda is_asked: self._intake.tape.set_asked(is_asked, time.monotonic())
         self._publisher.on_connected = self._state.forget
+        self._publisher.get_channels = lambda: sorted(self._upstream.wanted)
         self._publisher.on_lost = self._on_lost
 
     def _make_rehearsal(self) -> Rehearsal | None:
@@ -119,11 +120,10 @@ class Tenure:
         if self._refill is not None:
             self._refill.add(gap)
 
-    def _on_lost(self, from_us: int, to_us: int) -> None:
+    def _on_lost(self, from_us: int, to_us: int, channels: list[str]) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.
         cause = "Redis was away for longer than ingest can remember"
-        wanted = sorted(self._upstream.wanted)
-        self._state.add_gap(Gap(from_us // 1000, to_us // 1000, cause, wanted))
+        self._state.add_gap(Gap(from_us // 1000, to_us // 1000, cause, channels))
 
     async def inherit(self) -> None:
         """Take over from the holder before us: what it did not log is missing until upstream sends it to us.

@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 ROOT = Path(__file__).parents[1]
 _POLL_S = 0.02
@@ -84,6 +85,22 @@ class Process:
         if self.child.returncode is None:
             self.child.kill()
         await self.child.wait()
+
+
+class Stoppable(Protocol):
+    """A process of some kind."""
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
+@contextmanager
+def frozen(process: Stoppable) -> Iterator[None]:
+    """It stands still meanwhile (SIGSTOP), as in a virtual machine that is moved; then it goes on."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 async def until(

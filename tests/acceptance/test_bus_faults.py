@@ -1,15 +1,16 @@
 """Whatever becomes of Redis, of the connections to it, or of a gateway: each event once, or a gap that says so."""
 
 import asyncio
-import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.flow import Flow, find_gaps
-from tests.processes import until
+from tests.processes import frozen, until
 from tests.proxy import Proxy, running_proxy
 from tests.subscriber import Subscriber
 
@@ -76,6 +77,18 @@ async def test_redis_killed_twice_in_a_row_loses_and_doubles_nothing(tmp_path: P
             await finish(flow, proxy, clients)
 
 
+@asynccontextmanager
+async def redis_away(proxy: Proxy, *, is_emptied: bool) -> AsyncIterator[None]:
+    """Redis is killed, and comes back empty; or it stands still."""
+    if is_emptied:
+        proxy.redis.server.kill()
+        yield
+        await proxy.redis.start_empty()
+    else:
+        with frozen(proxy.redis.server):
+            yield
+
+
 async def has_log(proxy: Proxy) -> bool:
     return bool(await proxy.redis.client.exists("polygon:{stocks}:log"))
 
@@ -85,13 +98,12 @@ async def test_frozen_redis_is_noticed_in_time_and_nothing_is_lost_or_doubled(tm
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            proxy.redis.server.send_signal(signal.SIGSTOP)
-            frozen_at = time.monotonic()
-            for process in proxy.processes:
-                await until(lambda p=process: has_noticed(p.output), f"{process.name} notices", (process,))  # type: ignore[misc]
-            assert time.monotonic() - frozen_at <= 5.0
-            await asyncio.sleep(7.0 - (time.monotonic() - frozen_at))  # the length of the fault
-            proxy.redis.server.send_signal(signal.SIGCONT)
+            with frozen(proxy.redis.server):
+                frozen_at = time.monotonic()
+                for process in proxy.processes:
+                    await until(lambda p=process: has_noticed(p.output), f"{process.name} notices", (process,))  # type: ignore[misc]
+                assert time.monotonic() - frozen_at <= 5.0
+                await asyncio.sleep(7.0 - (time.monotonic() - frozen_at))  # the length of the fault
             await until_recovered(flow, clients, time.monotonic())
             await finish(flow, proxy, clients)
 
@@ -141,11 +153,9 @@ async def test_gateway_that_stood_still_for_4_s_loses_and_doubles_nothing(tmp_pa
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            frozen = proxy.gateways[0].process
-            frozen.child.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(4.0)  # the length of the fault
-            await flow.until_caught_up(clients[1], clients[3])
-            frozen.child.send_signal(signal.SIGCONT)
+            with frozen(proxy.gateways[0].process.child):
+                await asyncio.sleep(4.0)  # the length of the fault
+                await flow.until_caught_up(clients[1], clients[3])
             await finish(flow, proxy, clients)
 
 
@@ -157,13 +167,11 @@ async def test_gateway_that_stood_still_while_redis_was_restarted_empty_loses_an
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            frozen = proxy.gateways[0].process
-            frozen.child.send_signal(signal.SIGSTOP)
-            await flow.until_caught_up(clients[1], clients[3])
-            proxy.redis.server.kill()
-            await proxy.redis.start_empty()
-            await flow.until_caught_up(clients[1], clients[3])
-            frozen.child.send_signal(signal.SIGCONT)
+            with frozen(proxy.gateways[0].process.child):
+                await flow.until_caught_up(clients[1], clients[3])
+                proxy.redis.server.kill()
+                await proxy.redis.start_empty()
+                await flow.until_caught_up(clients[1], clients[3])
             await finish(flow, proxy, clients)
 
 
@@ -174,12 +182,10 @@ async def test_gateway_that_was_away_for_longer_than_the_log_reaches_tells_its_c
         others = clients[1::2]
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            frozen = proxy.gateways[0].process
-            frozen.child.send_signal(signal.SIGSTOP)
-            frozen_ms = time.time() * 1000
-            await cut_gateways(proxy)  # else what it has not read waits for it in its socket
-            await asyncio.sleep(4.0)  # the length of the fault
-            frozen.child.send_signal(signal.SIGCONT)
+            with frozen(proxy.gateways[0].process.child):
+                frozen_ms = time.time() * 1000
+                await cut_gateways(proxy)  # else what it has not read waits for it in its socket
+                await asyncio.sleep(4.0)  # the length of the fault
             woken_ms = time.time() * 1000
             await flow.until_caught_up(*clients)
             await flow.finish(*clients)
@@ -201,16 +207,10 @@ async def test_outage_longer_than_ingests_buffer_is_a_gap_for_clients_and_operat
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            if is_emptied:
-                proxy.redis.server.kill()
-            else:
-                proxy.redis.server.send_signal(signal.SIGSTOP)
-            await until(lambda: "the oldest batches are being lost" in proxy.ingest.output, "loss", (proxy.ingest,), 15)
-            await asyncio.sleep(1.0)  # the length of the loss
-            if is_emptied:
-                await proxy.redis.start_empty()
-            else:
-                proxy.redis.server.send_signal(signal.SIGCONT)
+            async with redis_away(proxy, is_emptied=is_emptied):
+                loses = "the oldest batches are being lost"
+                await until(lambda: loses in proxy.ingest.output, "loss", (proxy.ingest,), 15)
+                await asyncio.sleep(1.0)  # the length of the loss
             await until_recovered(flow, clients, time.monotonic())
             await flow.finish(*clients)
             await until(lambda: has_gaps(proxy), "a gap record")
@@ -309,14 +309,8 @@ async def test_outage_of_redis_leaves_the_slot_with_its_holder(is_emptied: bool,
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            if is_emptied:
-                proxy.redis.server.kill()
+            async with redis_away(proxy, is_emptied=is_emptied):
                 await asyncio.sleep(8.0)  # the length of the fault
-                await proxy.redis.start_empty()
-            else:
-                proxy.redis.server.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(8.0)  # the length of the fault
-                proxy.redis.server.send_signal(signal.SIGCONT)
             await until_recovered(flow, clients, time.monotonic())
             await finish(flow, proxy, clients)
         assert proxy.fake.max_seen_connections == 1

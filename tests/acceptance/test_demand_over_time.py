@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from shared.demand import CHUNK, LEASE_S
+from tests.processes import frozen
 from tests.proxy import running_proxy
 from tests.subscriber import Subscriber
 
@@ -25,12 +25,10 @@ async def test_a_gateway_that_stood_still_past_its_lease_asserts_again_and_goes_
         still = await proxy.join("T.AAPL", "T.MSFT", gateway=0)
         other = await proxy.join("T.MSFT", gateway=1)
         await proxy.until_refcount({"T.AAPL": 1, "T.MSFT": 2})
-        paused = proxy.gateways[0].process.child
-        paused.send_signal(signal.SIGSTOP)
-        await proxy.until_refcount({"T.MSFT": 1}, within_s=LEASE_S + 5.0)
-        assert await proxy.fake.emit(TRADE % (b"MSFT", 1)) == 1
-        await other.until_event(TRADE % (b"MSFT", 1))
-        paused.send_signal(signal.SIGCONT)
+        with frozen(proxy.gateways[0].process.child):
+            await proxy.until_refcount({"T.MSFT": 1}, within_s=LEASE_S + 5.0)
+            assert await proxy.fake.emit(TRADE % (b"MSFT", 1)) == 1
+            await other.until_event(TRADE % (b"MSFT", 1))
         await proxy.until_refcount({"T.AAPL": 1, "T.MSFT": 2})
         await still.until_event(TRADE % (b"MSFT", 1))
         await proxy.emit(TRADE % (b"AAPL", 1), still)

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.flow import Flow, find_gaps
-from tests.processes import Process, until
+from tests.processes import Process, frozen, until
 from tests.proxy import Proxy, running_proxy
 from tests.redis_state import find_free_port
 from tests.subscriber import Subscriber
@@ -172,14 +172,13 @@ async def test_paused_holder_wakes_up_as_a_standby_and_takes_over_again_in_its_t
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            paused.child.send_signal(signal.SIGSTOP)
-            paused_at = time.monotonic()
-            await until_taken_over(proxy, 1, TAKEOVER_S)
-            assert count_auths(proxy) == 2
-            await until_told(clients)
-            await asyncio.sleep(PAUSE_S - (time.monotonic() - paused_at))  # the length of the fault, not a wait
-            published = await count_own_marks(proxy, await get_epoch(proxy))
-            paused.child.send_signal(signal.SIGCONT)
+            with frozen(paused.child):
+                paused_at = time.monotonic()
+                await until_taken_over(proxy, 1, TAKEOVER_S)
+                assert count_auths(proxy) == 2
+                await until_told(clients)
+                await asyncio.sleep(PAUSE_S - (time.monotonic() - paused_at))  # the length of the fault, not a wait
+                published = await count_own_marks(proxy, await get_epoch(proxy))
             await until(lambda: "went to another ingest" in paused.output, "it knows", (paused, second))
             await proxy.fake.wait_for(lambda: proxy.fake.connections == 1, 2.0)
             assert [c.number for c in proxy.fake.live()] == [2]
@@ -206,9 +205,8 @@ async def test_holder_that_was_paused_for_less_than_its_lease_goes_on_as_if_noth
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            proxy.ingest.child.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(1.5)  # the length of the fault
-            proxy.ingest.child.send_signal(signal.SIGCONT)
+            with frozen(proxy.ingest.child):
+                await asyncio.sleep(1.5)  # the length of the fault
             await flow.until_caught_up(*clients)
             await flow.finish(*clients)
         for client in clients:
@@ -222,9 +220,8 @@ async def test_holder_that_was_paused_longer_than_its_lease_without_a_standby_lo
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await flow.until_caught_up(*clients)
-            proxy.ingest.child.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(4.0)  # the length of the fault: LEASE_S and more
-            proxy.ingest.child.send_signal(signal.SIGCONT)
+            with frozen(proxy.ingest.child):
+                await asyncio.sleep(4.0)  # the length of the fault: LEASE_S and more
             await flow.until_caught_up(*clients)
             await flow.finish(*clients)
         for client in clients:

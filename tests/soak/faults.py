@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.processes import until
+from tests.processes import Process, until
 from tests.proxy import KEY
 from tests.soak.person import Person
 from tests.soak.stage import Stage
@@ -25,6 +25,8 @@ _STOPPED_REDIS_S: Final = 6.0
 _REDIS_AWAY_S: Final = 1.0
 _RIVAL_S: Final = 1.5
 _UNREAD_S: Final = 4.0
+_UNREAD_MOST_S: Final = 12.0  # if by then no gateway says that somebody is slow; how much kernels take varies
+_LOOK_S: Final = 0.1
 _VICTIMS: Final = 3  # clients that a fault of clients befalls at once
 
 
@@ -87,12 +89,18 @@ async def _stop_ingest(stage: Stage) -> Injury:
     return injury
 
 
-async def _kill_gateway(stage: Stage) -> Injury:
+def _choose_leaver(stage: Stage) -> tuple[Process, Injury]:
+    """A gateway that is about to end; it is started again once all is well."""
     victim = stage.choose_gateway()
     stage.close_door(victim)
     injury = _strike_now(stage)
-    await stage.kill(victim.process)
     injury.after = lambda: stage.start_gateway_again(victim)
+    return victim.process, injury
+
+
+async def _kill_gateway(stage: Stage) -> Injury:
+    victim, injury = _choose_leaver(stage)
+    await stage.kill(victim)
 
     async def counts_are_right() -> bool:
         return await stage.proxy.redis.get_refcount() == stage.count_demand()
@@ -102,17 +110,14 @@ async def _kill_gateway(stage: Stage) -> Injury:
 
 
 async def _end_gateway(stage: Stage) -> Injury:
-    victim = stage.choose_gateway()
-    stage.close_door(victim)
-    injury = _strike_now(stage)
-    victim.process.child.send_signal(signal.SIGTERM)
+    victim, injury = _choose_leaver(stage)
+    victim.child.send_signal(signal.SIGTERM)
 
     async def has_ended() -> bool:
-        assert victim.process.child.returncode in (None, 0), victim.process.describe()
-        return victim.process.child.returncode == 0
+        assert victim.child.returncode in (None, 0), victim.describe()
+        return victim.child.returncode == 0
 
     injury.also = has_ended
-    injury.after = lambda: stage.start_gateway_again(victim)
     return injury
 
 
@@ -156,12 +161,20 @@ def _choose_people(stage: Stage) -> list[Person]:
     return stage.chance.sample(able, min(_VICTIMS, len(able)))
 
 
+async def _is_somebody_slow(stage: Stage) -> bool:
+    leases = await stage.proxy.redis.get_leases()
+    return any(int(lease.get("conflating_clients", 0)) for lease in leases)
+
+
 async def _stop_reading(stage: Stage) -> Injury:
     victims = {*_choose_people(stage), *stage.people[: stage.plan.busy]}
     for person in victims:
         person.stop_reading()
     last = stage.get_last()
+    began = time.monotonic()
     await asyncio.sleep(_UNREAD_S)
+    while not await _is_somebody_slow(stage) and time.monotonic() - began < _UNREAD_MOST_S:
+        await asyncio.sleep(_LOOK_S)
     assert stage.is_well(last), f"others noticed: {stage.describe_unwell(last)}"
     for person in victims:
         person.read_on()

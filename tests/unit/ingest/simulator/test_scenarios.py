@@ -34,7 +34,7 @@ def make_halt(direction: Literal["up", "down"], jump: float = 0) -> Scenario:
 
 
 @cache
-def get_halt(direction: str) -> list[Event]:
+def get_halt(direction: Literal["up", "down"]) -> list[Event]:
     return play(100, rate=300, scenario=make_halt(direction, jump=-8))
 
 
