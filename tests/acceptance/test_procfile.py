@@ -117,7 +117,8 @@ async def check_clients(running: Running, directory: Path) -> None:
 
 
 def has_models(client: Process) -> bool:
-    return {json.loads(line)[0] for line in whole_lines(client)} >= {"EquityTrade", "EquityQuote", "EquityAgg"}
+    models = {json.loads(line)[0] for line in whole_lines(client) if line.startswith("[")}  # beside the library's log
+    return models >= {"EquityTrade", "EquityQuote", "EquityAgg"}
 
 
 def has_events(tail: Process) -> bool:

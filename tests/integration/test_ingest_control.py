@@ -194,13 +194,10 @@ async def test_an_answer_of_no_living_gateway_does_not_count(redis: "Redis") -> 
                 for gateway, clients in (("stranger", 100), ("g0", 3), ("g0", 3)):
                     await answer(redis, NAMES, question, Answer(gateway, clients))
 
-    task = asyncio.create_task(forge())
-    try:
+    async with Tasks() as tasks:
+        tasks.start("forge", forge())
         assert await count_clients(redis, NAMES, ["T.AAPL"]) == (3, 0)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await bus.aclose()  # type: ignore[no-untyped-call]
+    await bus.aclose()  # type: ignore[no-untyped-call]
 
 
 def test_a_census_counts_who_holds_the_wildcard_too() -> None:
