@@ -8,7 +8,7 @@ VENV := .venv
 RUNNABLE := $(VENV)/.runnable
 TESTABLE := $(VENV)/.testable
 
-.PHONY: run test lint bench soak soak-memory soak-slow soak-demand soak-recording pictures clean
+.PHONY: run test lint bench soak soak-memory soak-slow soak-demand soak-recording bench-market pictures clean
 
 # honcho would let .env override the environment and reads its quotes otherwise than we do, so it gets an empty one.
 run: $(RUNNABLE)
@@ -40,6 +40,10 @@ soak-recording: $(TESTABLE)
 
 bench: $(TESTABLE)
 	$(VENV)/bin/python -m tests.bench
+
+bench-market: $(TESTABLE)
+	$(VENV)/bin/python -m tests.bench.simulator
+	$(VENV)/bin/python -m tests.bench.market
 
 pictures: $(TESTABLE)
 	$(VENV)/bin/python -m tests.pictures

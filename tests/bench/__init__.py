@@ -5,4 +5,7 @@
 * ``client.py``: a WebSocket client that costs little (also for `python -m tests.load`); ``probe.py``: one more client
   each second, timed.
 * ``latency.py``: the gateways' own histograms; ``table.py``: the numbers, their targets, pass or miss (both pure).
+
+Test data: ``simulator.py`` generates on one core, ``market.py`` sends that through the whole system, ``recording.py``
+records beside it.
 """
