@@ -23,7 +23,8 @@ lint: $(TESTABLE)
 	$(VENV)/bin/mypy
 
 soak-demand: $(TESTABLE)
-	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_churn.py tests/acceptance/test_demand_over_time.py tests/property
+	POLYGON_PROXY_SOAK=1 $(VENV)/bin/pytest -s tests/acceptance/test_churn.py tests/acceptance/test_demand_over_time.py \
+		tests/property tests/integration/test_catchup_histories.py tests/unit/gateway/test_hub_histories.py tests/unit/shared/test_split_property.py
 
 soak: $(TESTABLE)
 	$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)

@@ -281,7 +281,7 @@ def play(server: RedisServer, history: list[tuple[str, int]]) -> None:
 
 
 HISTORIES = settings(
-    max_examples=300 * FACTOR,
+    max_examples=150 * FACTOR,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

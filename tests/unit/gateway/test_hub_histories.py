@@ -16,6 +16,7 @@ from gateway.hub import Hub
 from shared.batch import Mark
 from shared.channels import ALL, EVENT_TYPES, find_cover
 from shared.names import Names
+from tests.property.examples import FACTOR
 from tests.unit.gateway.frames import close_batch, read_events
 
 NAMES = Names("stocks")
@@ -275,6 +276,6 @@ class HubSettles(HubHistories):
 
 
 TestHubHistories = HubHistories.TestCase
-TestHubHistories.settings = settings(deadline=None, max_examples=500, stateful_step_count=40)
+TestHubHistories.settings = settings(deadline=None, max_examples=200 * FACTOR, stateful_step_count=40)
 TestHubSettles = HubSettles.TestCase
-TestHubSettles.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
+TestHubSettles.settings = settings(deadline=None, max_examples=60 * FACTOR, stateful_step_count=30)

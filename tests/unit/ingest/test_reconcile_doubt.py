@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ingest.reconcile import CONFIRM_S, LINGER_S, REFUSED_S, Plan
 from shared.channels import expand, find_cover, is_covered
+from tests.property.examples import FACTOR
 from tests.unit.ingest.live import NOTHING, make_live
 
 REFUSAL = "not authorized"
@@ -101,7 +102,7 @@ class World:
             self.check()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150 * FACTOR)
 @given(
     st.lists(STEP, max_size=40),
     st.sets(st.sampled_from(CHANNELS[:-1]), max_size=4),

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.channels import expand, find_cover, is_covered
+from tests.property.examples import FACTOR
 from tests.unit.ingest.live import make_live
 
 REFUSAL = "not authorized"
@@ -70,7 +71,7 @@ class Upstream:
             self.act("answer", "99")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150 * FACTOR)
 @given(st.lists(st.one_of(WANT, DROP, WAIT, ANSWER), max_size=40))
 def test_in_any_history_of_acks_and_silence_demand_ends_up_held_alone(
     history: list[tuple[str, str]],
@@ -85,7 +86,7 @@ def test_in_any_history_of_acks_and_silence_demand_ends_up_held_alone(
     assert upstream.reconcile.doubled == frozenset()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150 * FACTOR)
 @given(st.lists(st.one_of(WANT, DROP, ANSWER, ANSWER), max_size=40), st.sets(CHANNELS.filter(lambda c: c != "*")))
 def test_in_any_history_of_acks_and_refusals_only_the_forbidden_is_refused(
     history: list[tuple[str, str]], forbidden: set[str]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.split import MalformedFrame, Split, split_frame
+from tests.property.examples import FACTOR
 
 SPACE = st.sampled_from(["", "", "", " ", "\n", "\t", " \r\n "])
 TRAPS = st.sampled_from(
@@ -76,7 +77,7 @@ def expect(source: list[Event]) -> list[tuple[str, str, bytes]]:
     return [(event_type, symbol, body.encode()) for event_type, symbol, body in source]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80 * FACTOR)
 @given(source=st.lists(events(), max_size=5), space=SPACE)
 def test_bodies_are_exactly_the_bytes_of_the_events_and_heads_say_whose(source: list[Event], space: str) -> None:
     frame = make_array([f"{{{body}}}" for _, _, body in source], space)
@@ -86,7 +87,7 @@ def test_bodies_are_exactly_the_bytes_of_the_events_and_heads_say_whose(source: 
     assert split.malformed == 0
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80 * FACTOR)
 @given(source=st.lists(events(), max_size=5))
 def test_a_frame_gives_the_same_with_and_without_white_space_around_its_events(source: list[Event]) -> None:
     objects = [f"{{{body}}}" for _, _, body in source]
@@ -96,7 +97,7 @@ def test_a_frame_gives_the_same_with_and_without_white_space_around_its_events(s
     assert close.malformed == wide.malformed == 0
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80 * FACTOR)
 @given(
     source=st.lists(events().map(lambda e: (e, True)) | VALUE.map(lambda v: (("", "", v), False)), max_size=5),
     space=SPACE,
@@ -111,7 +112,7 @@ def test_elements_that_are_no_events_cost_only_themselves(source: list[tuple[Eve
     assert split.malformed + len(split.heads) == len(source)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120 * FACTOR)
 @given(st.binary(max_size=60) | st.text(alphabet='[]{},:"ev\\ sym1', max_size=60).map(str.encode))
 def test_random_bytes_are_refused_or_split_but_never_anything_else(frame: bytes) -> None:
     try:
