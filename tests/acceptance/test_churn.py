@@ -13,7 +13,7 @@ from tests.proxy import running_proxy
 
 IS_SOAK = bool(os.environ.get("POLYGON_PROXY_SOAK"))
 LONG = Plan(clients=500, seconds=60.0, kills=3, symbols=1000, rate=1000.0)
-SHORT = Plan(clients=60, seconds=8.0, kills=1, symbols=50)
+SHORT = Plan(clients=60, seconds=5.0, kills=1, symbols=50)
 PLAN = LONG if IS_SOAK else SHORT
 
 
