@@ -18,7 +18,7 @@ def split_statements(text: str) -> Iterator[tuple[int, str, dict[str, Any] | Non
     Each further line of a statement is one more reading of it, so the caller bounds the lines of the text.
     """
     first, chunk = 1, ""
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         chunk += line + "\n"
         try:
             table = tomllib.loads(chunk)

@@ -197,6 +197,9 @@ NUMBERS = {key: (meta.ge, meta.le) for key, meta in get_metas(Phase).items() if 
 
 
 @given(st.sampled_from(sorted(NUMBERS)), st.floats(allow_nan=False))
+@example("seconds", 0.001)
+@example("jump", -90.0)
+@example("drift", 900.0)
 def test_a_number_is_taken_exactly_within_its_range(key: str, value: float) -> None:
     least, most = NUMBERS[key]
     assert least is not None and most is not None
