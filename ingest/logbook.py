@@ -1,4 +1,8 @@
-"""How far back the log in Redis reaches: so many seconds and so many bytes, whichever is less.  Pure."""
+"""How far back the log in Redis reaches: so many seconds and so many bytes, whichever is less.  Pure.
+
+An epoch is named after the time at which it began (Unix ms, ingest/slot.py).  So if one began LOG_S ago, all that is
+of earlier ones is older than that.
+"""
 
 from collections import deque
 from typing import Final
@@ -16,7 +20,12 @@ class Logbook:
         self._keep_bytes = keep_bytes
         self._entries: deque[tuple[float, int, int]] = deque()
         self._bytes = 0
-        self._oldest = "0-0"  # an earlier epoch's entries are kept until ours are `keep_s` old
+        self._oldest = "0-0"  # earlier epochs' entries are kept until ours are `keep_s` old; see `keep_from`
+
+    def keep_from(self, epoch: int) -> None:
+        """Nothing that an epoch before this one logged is kept."""
+        if not self._entries:
+            self._oldest = f"{epoch}-0"
 
     def add(self, now_s: float, sequence: int, size: int) -> None:
         """A batch of `size` bytes was logged."""

@@ -10,6 +10,7 @@ from ingest.backfill import Backfill
 from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
+from ingest.logbook import LOG_S
 from ingest.mix import Mix, Sieve
 from ingest.players import Players
 from ingest.polygon import Polygon
@@ -28,6 +29,21 @@ from shared.notice import make_gap
 
 _log = logging.getLogger(__name__)
 _TOOK_OVER: Final = "another ingest took over"
+
+
+async def find_oldest_epoch(redis: "Redis", names: Names, now_ms: int) -> int:
+    """The newest epoch in the log that began LOG_S ago, else the oldest; 0 if the log is empty.  Raises RedisError.
+
+    Of epochs before it nothing needs to be kept: without this takeover after takeover would let the log grow.
+    """
+    until, epoch = "+", now_ms
+    while epoch > now_ms - LOG_S * 1000:
+        found: Any = await redis.xrevrange(names.log, max=until, count=1)
+        if not found:
+            return epoch if until != "+" else 0
+        epoch = int(found[0][0].partition(b"-")[0])
+        until = f"({epoch}-0"
+    return epoch
 
 
 class Tenure:
@@ -135,6 +151,7 @@ class Tenure:
         state: Any = await self._redis.hmget(self._names.upstream, "state", "since")
         if newest:
             self._upstream.open_gap(parse_mark(newest[0][1][b"mark"]).received_us // 1000, _TOOK_OVER)
+            self._intake.keep_log_from(await find_oldest_epoch(self._redis, self._names, self._slot.epoch))
         elif state[0] == b"live":
             self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
 

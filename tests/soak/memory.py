@@ -10,21 +10,22 @@ from typing import Final, NamedTuple
 
 _EVERY_S: Final = 10.0
 SETTLED_S: Final = 300.0  # by then each process has had each role, and the bounded buffers of that role were full once
+_SPAN_S: Final = 300.0  # compared: long enough for some of each fault, since what each fills differs by tens of MB
 MOST_GROWTH: Final = 0.05
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Growth(NamedTuple):
-    """MB resident in a process's second, sixth and last minute (medians)."""
+    """MB resident in a process's second minute, from its sixth to its tenth, and in its last five (medians)."""
 
     second: float
-    sixth: float
+    settled: float
     last: float
 
     @property
     def share(self) -> float:
-        """Growth since the sixth minute; 0.05 is 5 %."""
-        return self.last / self.sixth - 1.0
+        """Growth since it settled; 0.05 is 5 %."""
+        return self.last / self.settled - 1.0
 
     @property
     def is_flat(self) -> bool:
@@ -56,8 +57,10 @@ class Memory:
     def find_growth(self, name: str) -> Growth | None:
         """None for who did not live long enough for it."""
         rows = self.samples[name]
-        medians = [_find_median(rows, begin, begin + 60.0) for begin in (60.0, SETTLED_S, rows[-1][0] - 60.0)]
-        return Growth(*medians) if rows[-1][0] >= SETTLED_S + 120.0 else None
+        end_s = rows[-1][0]
+        spans = (60.0, 120.0), (SETTLED_S, SETTLED_S + _SPAN_S), (end_s - _SPAN_S, end_s)
+        medians = [_find_median(rows, *span) for span in spans]
+        return Growth(*medians) if end_s >= SETTLED_S + 2 * _SPAN_S else None
 
 
 def _find_median(rows: Sequence[tuple[float, float]], begin_s: float, end_s: float) -> float:

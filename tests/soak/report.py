@@ -53,7 +53,7 @@ def render_account(emitted: int, sent: int, account: Account) -> str:
 def render_memory(growth: Mapping[str, Growth], *, must_be_flat: bool) -> str:
     """Memory of each process; it is judged only if no process was killed."""
     rows: list[tuple[str, ...]] = [
-        ("process", "MB, 2nd minute", "MB, 6th minute", "MB, last minute", "growth since the 6th", "< 5 %")
+        ("process", "MB, 2nd minute", "minutes 6 to 10", "last 5 minutes", "growth", "< 5 %")
     ]
     for name, found in growth.items():
         judged = _judge(not found.is_flat) if must_be_flat else ""

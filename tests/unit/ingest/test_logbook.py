@@ -58,3 +58,15 @@ def test_a_pause_longer_than_the_log_leaves_nothing_old_in_it() -> None:
         book.add(1.0, sequence, 100)
     oldest = book.get_oldest(1.0 + 2 * LOG_S)
     assert oldest not in ("0-0", "7-0"), "the ten batches are 60 s old and may go"
+
+
+def test_what_epochs_before_another_one_logged_is_given_up_at_once() -> None:
+    book = Logbook(7_000)
+    book.keep_from(5_000)
+    assert book.get_oldest(0.0) == "5000-0"
+    book.add(0.0, 1, 10)
+    assert book.get_oldest(LOG_S - 1.0) == "5000-0"
+    assert book.get_oldest(LOG_S + 1.0) == "7000-2"
+    book.add(100.0, 2, 10)
+    book.keep_from(6_000)
+    assert book.get_oldest(100.0) == "7000-2", "never back"
