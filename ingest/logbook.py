@@ -14,10 +14,10 @@ LOG_BYTES: Final = 128 * 1024 * 1024  # ~20 s at 50,000 events/s; beyond it the 
 class Logbook:
     """Remembers when which batch of this epoch was logged, and so what the log may forget."""
 
-    def __init__(self, epoch: int, keep_s: float = LOG_S, keep_bytes: int = LOG_BYTES) -> None:
+    def __init__(self, epoch: int, keep_s: float | None = None, keep_bytes: int | None = None) -> None:
         self._epoch = epoch
-        self._keep_s = keep_s
-        self._keep_bytes = keep_bytes
+        self._keep_s = LOG_S if keep_s is None else keep_s
+        self._keep_bytes = LOG_BYTES if keep_bytes is None else keep_bytes
         self._entries: deque[tuple[float, int, int]] = deque()
         self._bytes = 0
         self._oldest = "0-0"  # earlier epochs' entries are kept until ours are `keep_s` old; see `keep_from`

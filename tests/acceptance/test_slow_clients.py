@@ -217,7 +217,7 @@ class Plan(NamedTuple):
     stalled_s: float  # at most: it ends when the client is given up
 
 
-PLAN = Plan(50_000, 5, 20.0, CONFLATED_MOST_S + 30.0) if IS_SOAK else Plan(10_000, 2, 1.0, 7.0)
+PLAN = Plan(50_000, 5, 20.0, CONFLATED_MOST_S + 30.0) if IS_SOAK else Plan(10_000, 2, 1.0, 10.0)
 
 
 class Beside:
