@@ -16,7 +16,7 @@ run: $(RUNNABLE)
 
 # As collected, acceptance first: by default files with few tests come last, and the longest tests are alone in theirs.
 test: lint
-	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(TESTABLE)
 	$(VENV)/bin/ruff check .
