@@ -18,9 +18,14 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -91,8 +96,24 @@ def make_redis(url: str, on_moved: Callable[[], None] = lambda: None) -> "Redis"
     if "sentinels" not in options:
         # After a restart of Redis each connection of the pool is dead, and the first word on it fails although Redis is
         # there again: it is said once more, on a new one.
-        return Redis.from_url(url, retry=Retry(NoBackoff(), 1, (RedisConnectionError,)), **_TIMEOUTS)
+        options["connection_class"] = _make_careful(options.get("connection_class", Connection))
+        retry = Retry(NoBackoff(), 1, (RedisConnectionError,))
+        return Redis.from_pool(ConnectionPool(retry=retry, **_TIMEOUTS, **options))
     return Redis.from_pool(_FollowingPool(options, on_moved))
+
+
+class _Careful(AbstractConnection):
+    """Says of a socket that closed meanwhile what redis-py says of any that broke: uvloop has an error of its own."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as exc:
+            raise RedisConnectionError(f"closed while it was written to ({exc})") from exc
+
+
+def _make_careful(base: type[AbstractConnection]) -> type[AbstractConnection]:
+    return type(f"Careful{base.__name__}", (_Careful, base), {})
 
 
 class _Sentinel(Sentinel):
@@ -145,7 +166,10 @@ class _FollowingPool(SentinelConnectionPool):
 
     def __init__(self, options: dict[str, Any], on_moved: Callable[[], None]) -> None:
         login = {name: options[name] for name in ("username", "password", "db")}
-        super().__init__(options["master"], _make_sentinel(options), **login, **_TIMEOUTS)  # type: ignore[no-untyped-call]
+        careful = _make_careful(SentinelManagedConnection)
+        super().__init__(  # type: ignore[no-untyped-call]
+            options["master"], _make_sentinel(options), connection_class=careful, **login, **_TIMEOUTS
+        )
         self._on_moved = on_moved
         self._at: tuple[str, int] | None = None  # where everything is connected, until there is another master
         self._follower: asyncio.Task[None] | None = None
