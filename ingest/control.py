@@ -165,7 +165,7 @@ class Control:
         await self._settle()
 
     async def _on_scenario(self, args: _Value) -> None:
-        self._rehearsal.set_scenario(config.check("TEST_SCENARIO", args.value))
+        await self._rehearsal.set_scenario(config.check("TEST_SCENARIO", args.value))
         await self._settle()
 
     async def _on_speed(self, args: _Value) -> None:
@@ -180,7 +180,7 @@ class Control:
 
     async def _on_replay(self, args: _Replay) -> None:
         start = time.fromisoformat(args.start) if args.start is not None else None
-        self._rehearsal.play_guest(args.id, Take(args.path, args.speed, start, args.loop, args.rewrite_times))
+        await self._rehearsal.play_guest(args.id, Take(args.path, args.speed, start, args.loop, args.rewrite_times))
         await self._settle()
 
     async def _on_stop(self, args: _Stop) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ingest.player import Player, Replayer
 from ingest.players import Players, Take, find_scenario, is_recording
+from ingest.simulator.scenario import Scenario
 from ingest.upstream import Upstream
 from shared.config import Config
 from shared.indicator import Indicator
@@ -31,10 +32,11 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Part(NamedTuple):
-    """A player and how it is called; `replayer` is that player if it replays a recording."""
+    """A player, how it is called, and either the scenario that it plays or the replayer that it is."""
 
     player: Player
     name: str
+    scenario: Scenario | None = None
     replayer: Replayer | None = None
 
 
@@ -59,7 +61,7 @@ class Rehearsal:
         self._players = players
         self._simulation = players.make_simulation()
         self.speed = config.test_speed
-        self._programme = self._find_part(config.test_scenario)
+        self._set_programme(self._find_part(config.test_scenario))
         self._guest: Guest | None = None
         self._is_over = False  # the programme was a recording, and has ended
         self.on_changed: Callable[[], None] = lambda: None
@@ -71,8 +73,12 @@ class Rehearsal:
         name = Path(scenario).name  # clients need not know where it lies
         if is_recording(scenario):
             return _make_replay_part(self._players.make_programme_replay(scenario, self.speed), name)
-        self._simulation.set_scenario(find_scenario(scenario))
-        return Part(self._simulation, name)
+        return Part(self._simulation, name, scenario=find_scenario(scenario))
+
+    def _set_programme(self, part: Part) -> None:
+        self._programme = part
+        if part.scenario is not None:
+            self._simulation.set_scenario(part.scenario)
 
     @property
     def _part(self) -> Part:
@@ -96,7 +102,7 @@ class Rehearsal:
             "progress": {} if self._part.replayer is None else self._part.replayer.get_status(),
         }
 
-    # Switches: each takes effect at once.
+    # Switches: each takes effect at once, but for the time that a file takes to be read, in a thread.
 
     def _switch(self) -> None:
         self._switched.set()
@@ -109,9 +115,9 @@ class Rehearsal:
             _log.warning("test data: %s", "enabled" if enabled else "disabled")
             self._switch()
 
-    def set_scenario(self, scenario: str) -> None:
+    async def set_scenario(self, scenario: str) -> None:
         """Play this scenario or recording as the programme, now; raises Unplayable, and then nothing has changed."""
-        self._programme = self._find_part(scenario)
+        self._set_programme(await asyncio.to_thread(self._find_part, scenario))
         self._guest = None
         self._is_over = False
         _log.warning("test data: scenario %s", self._programme.name)
@@ -132,9 +138,10 @@ class Rehearsal:
         _log.warning("test data: %s", f"{len(self.symbols)} symbols" if self.symbols else "the simulator's own symbols")
         self.on_changed()
 
-    def play_guest(self, ident: str, take: Take) -> None:
+    async def play_guest(self, ident: str, take: Take) -> None:
         """Play a recording until it ends or is stopped; raises Unplayable, and then nothing has changed."""
-        self._guest = Guest(ident, _make_replay_part(self._players.make_replay(take), Path(take.path).name))
+        replay = await asyncio.to_thread(self._players.make_replay, take)
+        self._guest = Guest(ident, _make_replay_part(replay, Path(take.path).name))
         _log.warning("test data: replay of %s", take.path)
         self._switch()
 
@@ -212,7 +219,7 @@ class Rehearsal:
 
 
 def _make_replay_part(replay: Replayer, name: str) -> Part:
-    return Part(replay, name, replay)
+    return Part(replay, name, replayer=replay)
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

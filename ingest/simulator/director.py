@@ -1,4 +1,4 @@
-"""Makes a scenario's phases true in the market, on whole seconds.  Pure.
+"""Makes a scenario's phases true in the market: the first at once, the others on whole seconds.  Pure.
 
 A halt's life: trading stops (LULD 17 for Nasdaq's listings; quotes go wide and carry the halt's condition; no trade is
 printed), imbalances are told, and when the phase is over the symbol reopens: quotes, the auction's trade with condition
@@ -38,7 +38,7 @@ class Director:
         self._is_over = False
 
     def set_scenario(self, scenario: Scenario, start_ms: int) -> None:
-        """It begins at a whole second."""
+        """It begins at that time."""
         self._scenario, self._start_ms, self._index, self._is_over = scenario, start_ms, -1, False
         self._concerned = [s for s in self._stocks if scenario.symbols is None or s.symbol in scenario.symbols]
 
@@ -52,15 +52,20 @@ class Director:
 
     def on_second(self, now_ms: int, is_regular: bool) -> None:
         """What the scenario says for this second."""
-        if self._scenario is None or now_ms < self._start_ms:
-            return
+        if self._scenario is not None and now_ms >= self._start_ms:
+            into_s = self.change_phase(now_ms, is_regular)
+            self._go_on(into_s, now_ms, is_regular)
+
+    def change_phase(self, now_ms: int, is_regular: bool) -> float:
+        """Begin the phase that the scenario has now, if it is a new one; returns the seconds into it."""
+        assert self._scenario is not None, "set before"
         index, phase, into_s = self._scenario.find((now_ms - self._start_ms) / 1000)
         if self._is_over and not phase.seconds:
             index, phase = -2, _CALM
         if index != self._index:
             self._index, self.phase = index, phase
             self._change(now_ms, is_regular)
-        self._go_on(into_s, now_ms, is_regular)
+        return into_s
 
     def _change(self, now_ms: int, is_regular: bool) -> None:
         phase = self.phase

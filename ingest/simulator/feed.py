@@ -60,7 +60,7 @@ class Simulation:
             self._market.set_held(held)
 
     def set_scenario(self, scenario: Scenario) -> None:
-        """From the next simulated second on."""
+        """From now on, at any speed."""
         self._scenario = scenario
         if self._market is not None:
             self._market.set_scenario(scenario, self._now_ms)

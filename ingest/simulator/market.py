@@ -1,8 +1,8 @@
 """The simulated market: simulated time in, frames out.  Pure.
 
-Everything but quotes and trades happens on whole seconds, in the order of `_begin_second`.  Quotes and trades between
-them are tape.py's.  The market is a function of its seed, start, rate, symbols and scenarios: neither what is held nor
-the steps in which it is advanced change an event.
+Everything but quotes and trades (flow.py's) happens on whole seconds, in the order of `_begin_second`; only a scenario
+begins when it is set.  The market is a function of its seed, start, rate, symbols and scenarios: neither what is held
+nor the steps in which it is advanced change an event.
 """
 
 from collections import deque
@@ -16,12 +16,12 @@ from ingest.simulator.auctions import Auctions
 from ingest.simulator.bars import Bar, Totals, close_minute, close_second
 from ingest.simulator.director import Director
 from ingest.simulator.draws import GAUSS
+from ingest.simulator.flow import Flow
 from ingest.simulator.hours import CLOSED, EXTENDED, REGULAR, Day, Hours
 from ingest.simulator.limits import Limits
 from ingest.simulator.listing import make_listings
 from ingest.simulator.scenario import Scenario
 from ingest.simulator.stock import Stock
-from ingest.simulator.tape import Tape
 from ingest.simulator.wire import MARKED, Wire
 
 TYPES: Final = ("T", "Q", "A", "AM", "LULD", "NOI", "FMV")
@@ -69,7 +69,7 @@ class Market:
         self._wire = Wire(ending)
         quotes_s = rate * _QUOTES / self._total
         self._stocks = [Stock(listing, quotes_s * listing.weight, ending) for listing in listings]
-        self._tape = Tape(self._stocks, Random(seed), self._wire)
+        self._flow = Flow(self._stocks, Random(seed), self._wire)
         self._slow = Random(f"slow {seed}")
         self._hours = Hours(always_open)
         self._limits = Limits(self._stocks, self._wire)
@@ -91,8 +91,12 @@ class Market:
             stock.hold(everywhere | {ev for ev in TYPES if f"{ev}.{stock.symbol}" in held})
 
     def set_scenario(self, scenario: Scenario, now_ms: int) -> None:
-        """From the next whole second on."""
-        self._director.set_scenario(scenario, max(-(-now_ms // 1000) * 1000, self._second_ms))
+        """From now on; `now_ms` is how far the market was advanced."""
+        now_ms = max(now_ms, self._second_ms)
+        self._director.set_scenario(scenario, now_ms)
+        if self._has_begun:
+            self._director.change_phase(now_ms, self._session == REGULAR)
+            self._set_rate()
 
     def advance(self, to_ms: int) -> list[bytes]:
         """What happens before `to_ms` and was not told yet.  Costs time by the event: take small steps."""
@@ -100,7 +104,7 @@ class Market:
             if not self._has_begun:
                 self._begin_second()
             left_ms = to_ms - self._second_ms
-            self._tape.run(self._second_ms // 1000, min(1000, left_ms))
+            self._flow.run(self._second_ms // 1000, min(1000, left_ms))
             if left_ms < 1000:
                 break
             self._end_second()
@@ -117,7 +121,7 @@ class Market:
                 stock.sizes.clear()
                 stock.marks.clear()
         self._second_ms += 1000
-        self._tape.next_second()
+        self._flow.next_second()
         if self._second_ms % 60_000 == 0:
             minutes = ((stock, close_minute(stock.totals, self._second_ms - 60_000)) for stock in self._stocks)
             bars += [(stock, bar) for stock, bar in minutes if bar is not None]
@@ -145,7 +149,7 @@ class Market:
         self._change_regimes()
         self._set_rate()
         if is_first:
-            self._tape.start(self._offset_ms)
+            self._flow.start(self._offset_ms)
 
     def _begin_day(self, day: Day) -> None:
         self._date = day.date
@@ -196,8 +200,8 @@ class Market:
         weights = [stock.activity for stock in self._stocks]
         total = sum(weights)
         if total > 0:
-            self._tape.set_weights(weights)
-        self._tape.set_rate(self._rate * self._hours.get_shape(self._second_ms) * total / self._total)
+            self._flow.set_weights(weights)
+        self._flow.set_rate(self._rate * self._hours.get_shape(self._second_ms) * total / self._total)
 
     def get_state(self) -> bytes:
         """For another run: prices go on where they were, and on the same day the day's totals."""

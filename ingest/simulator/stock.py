@@ -1,7 +1,7 @@
 """One symbol: its price, its quotes, and the conditions under which it trades at the moment.  Pure.
 
 The fair price walks by itself and the quotes stand around it; trades are made at the quotes or in the middle.
-`tape.py` moves the price, at every quote; all else here changes on whole seconds only.
+`flow.py` moves the price, at every quote; all else here changes on whole seconds only.
 """
 
 from functools import lru_cache
@@ -181,7 +181,7 @@ class Stock:
         self.widths = ((half, width),) * 64
         self.sides, self.sigma, self.low, self.high = _LIMIT_SIDES[limit], 0.0, -inf, inf
         bid = self.high_band if limit == "up" else self.low_band - width
-        self.fair = bid + width / 2 + self.tick / 4  # so that rounding down in tape.py comes out at the band
+        self.fair = bid + width / 2 + self.tick / 4  # so that rounding down in flow.py comes out at the band
         self.bid, self.ask = bid, bid + width
 
     @property

@@ -1,4 +1,4 @@
-"""Events as text: all but the quotes and trades of the hot loop (tape.py).  Pure.
+"""Events as text: all but the quotes and trades of the hot loop (flow.py).  Pure.
 
 Keys and their order are those of the newest live frames (shared/frames.jsonl); PROTOCOL b.2 has the units.
 """

@@ -201,12 +201,14 @@ def test_scenario_can_be_switched_while_running_and_ends_what_was() -> None:
     assert all(since(t) < 6 for t in pick(events, "T")[:30])
 
 
-def test_scenario_begins_on_the_next_whole_second() -> None:
+def test_scenario_begins_at_once_and_lasts_whole_seconds() -> None:
     market = make_market(rate=300)
-    advance(market, NOON, 1.4, step_ms=200)
+    before = advance(market, NOON, 1.4, step_ms=200)
+    assert 1.3 < max(since(t) for t in pick(before, "T")) < 1.4
     market.set_scenario(make_scenario(Phase(name="halt", seconds=10, halt="level1")), at(NOON) + 1400)
-    events = advance(market, "2026-11-20T12:00:01", 3)
-    assert 1.9 < max(since(t) for t in pick(events, "T")) < 2
+    events = advance(market, "2026-11-20T12:00:01.400", 12)
+    assert {q["t"] for q in pick(events, "Q")[: len(SYMBOLS)]} == {at(NOON) + 1400}, "quotes go wide at once"
+    assert min(since(t) for t in pick(events, "T")) == 12, "the reopening: a second begins, and ten have passed"
 
 
 def test_limit_state_outlasts_the_day_s_change_of_bands() -> None:

@@ -28,7 +28,7 @@ _SMALL: Final = 256  # symbols, up to which a table of 4,096 places is fine enou
 _IDLE_MS: Final = 1e15  # the mean gap when nothing is traded
 
 
-class Tape:
+class Flow:
     """Writes quotes and trades into `wire`, and what was traded into the stocks."""
 
     def __init__(self, stocks: list[Stock], random: Random, wire: Wire) -> None:
