@@ -97,11 +97,11 @@ class CatchUp:
         for entry in entries:
             if not entry.is_next:
                 self._tell_gap(entry.mark)
-            for channel, payload in entry.read_messages():
+            for channel, payload in entry.messages:
                 self._hub.collect(channel, payload)
             self.batches += 1
             self._seal(entry.mark)
-            size += len(entry.batch)
+            size += entry.size
             if size >= _FLUSH_BYTES:
                 self._flush()
                 size = 0

@@ -1,7 +1,6 @@
 """The log in Redis, read on from a position: the last batch that somebody has got."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -19,23 +18,20 @@ def parse_newest(reply: list[Any]) -> Mark:
     if not reply:
         return NOTHING
     _, fields = reply[0]
-    return _find_mark(dict(zip(fields[::2], fields[1::2], strict=True))) or NOTHING
+    try:
+        return parse_mark(dict(zip(fields[::2], fields[1::2], strict=True))[b"mark"])
+    except (KeyError, ValueError):
+        _log.error("log: the last entry has an unknown shape")
+        return NOTHING
 
 
 class Entry(NamedTuple):
     """One batch; `is_next` says that none is missing between it and what was read, or got, before it."""
 
     mark: Mark
-    batch: bytes
+    messages: list[tuple[bytes, bytes]]  # bus channel and payload of each, as they were published
+    size: int  # bytes
     is_next: bool
-
-    def read_messages(self) -> Iterator[tuple[bytes, bytes]]:
-        """Bus channel and payload of each message, as they were published."""
-        reader = hiredis.Reader()
-        reader.feed(self.batch)
-        while (command := reader.gets()) is not False:
-            _, channel, payload = command
-            yield channel, payload
 
 
 class Reading(NamedTuple):
@@ -64,25 +60,44 @@ class Log:
         entries: list[Entry] = []
         is_logged = position.sequence == 0  # nothing of that epoch came before it
         before, is_known = position, is_logged
-        for _, fields in found:
-            mark = _find_mark(fields)
-            if mark is None:
-                continue
-            if mark[:2] == position[:2]:
+        for ident, fields in found:
+            entry = _parse_entry(fields) or _make_lost(ident, before)
+            if entry.mark[:2] == position[:2]:
                 is_logged = True
             else:
-                entries.append(Entry(mark, fields[b"batch"], _follows(before, mark, is_known)))
-            before, is_known = mark, True
+                is_next = entry.is_next and _follows(before, entry.mark, is_known)
+                entries.append(entry._replace(is_next=is_next))
+            before, is_known = entry.mark, True
         return Reading(entries[:READ_ENTRIES], is_logged)
 
 
-def _find_mark(fields: dict[bytes, bytes]) -> Mark | None:
-    """The mark of an entry; None if it is not of ingest's making."""
+def _parse_entry(fields: dict[bytes, bytes]) -> Entry | None:
+    """The batch of an entry; None if it is not of ingest's making."""
     try:
-        return parse_mark(fields[b"mark"]) if b"batch" in fields else None
-    except (KeyError, ValueError):
+        return Entry(parse_mark(fields[b"mark"]), _parse_batch(fields[b"batch"]), len(fields[b"batch"]), True)
+    except (KeyError, ValueError, hiredis.ProtocolError):
         _log.error("log: an entry of an unknown shape")
         return None
+
+
+def _parse_batch(batch: bytes) -> list[tuple[bytes, bytes]]:
+    """Raises ValueError or hiredis.ProtocolError."""
+    reader = hiredis.Reader()
+    reader.feed(batch)
+    messages: list[tuple[bytes, bytes]] = []
+    while (command := reader.gets()) is not False:
+        match command:
+            case [b"PUBLISH", bytes(channel), bytes(payload)]:
+                messages.append((channel, payload))
+            case _:
+                raise ValueError("not a PUBLISH")
+    return messages
+
+
+def _make_lost(ident: bytes, before: Mark) -> Entry:
+    """In the place of what cannot be read: an empty batch that does not follow on what came before it."""
+    epoch, sequence = ident.split(b"-")
+    return Entry(Mark(int(epoch), int(sequence), before.received_us, 0, frozenset()), [], 0, False)
 
 
 def _follows(before: Mark, mark: Mark, is_logged: bool) -> bool:

@@ -105,7 +105,7 @@ class Replay:
         # One by one, if nobody held them whole then, or the client has some of them from elsewhere.
         rest = self._whole if self._skipped else self._whole - entry.mark.alls
         whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole - rest}
-        for channel, payload in entry.read_messages():
+        for channel, payload in entry.messages:
             if channel == self._names.notices.encode():
                 self._collect_notice(payload)
             elif channel in self._skipped:

@@ -149,13 +149,11 @@ async def test_clients_of_all_gateways_are_counted_each_once(redis: "Redis") -> 
     hubs = [Hub(NAMES), Hub(NAMES)]
     bus = redis.pubsub()
     await bus.subscribe(NAMES.census)
-    tasks = []
     censuses = []
     for number, hub in enumerate(hubs):
         await demand.join(f"g{number}")
         hub.set_ready(["T.AAPL", "T.MSFT", "Q.AAPL"])
         censuses.append(Census(redis, NAMES, hub, f"g{number}"))
-        tasks.append(asyncio.create_task(censuses[-1].run()))
     hubs[0].add("a", ["T.AAPL", "T.MSFT"])
     hubs[0].add("b", ["Q.AAPL"])
     hubs[1].add("c", ["T.MSFT"])
@@ -168,17 +166,15 @@ async def test_clients_of_all_gateways_are_counted_each_once(redis: "Redis") -> 
                 for census in censuses:
                     census.on_question(message["data"])
 
-    tasks.append(asyncio.create_task(carry()))
-    try:
+    async with Tasks() as tasks:
+        for census in censuses:
+            tasks.start("census", census.run())
+        tasks.start("carry", carry())
         assert await count_clients(redis, NAMES, ["T.AAPL", "T.MSFT"]) == (2, 0)
         assert await count_clients(redis, NAMES, ["T.TSLA"]) == (0, 0), "it is not ready, so nothing arrives"
         await demand.join("g2")
         assert await count_clients(redis, NAMES, ["Q.AAPL"]) == (1, 1)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await bus.aclose()  # type: ignore[no-untyped-call]
+    await bus.aclose()  # type: ignore[no-untyped-call]
 
 
 async def test_an_answer_of_no_living_gateway_does_not_count(redis: "Redis") -> None:

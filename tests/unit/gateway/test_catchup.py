@@ -10,7 +10,7 @@ from gateway.hub import Hub
 from gateway.listener import Listener
 from gateway.log import Entry, Log, Reading
 from gateway.outbox import Outbox
-from shared.batch import Mark, encode_command, encode_mark
+from shared.batch import Mark, encode_mark
 from shared.names import Names
 
 NAMES = Names("stocks")
@@ -44,8 +44,7 @@ class SlowLog(Log):
     def __init__(self, *sequences: int) -> None:
         super().__init__(Redis(), NAMES)
         self.answers = asyncio.Event()
-        batch = [encode_command(b"PUBLISH", b"T.A", make_payload(sequence)) for sequence in sequences]
-        self._entries = [Entry(make_mark(s), b, is_next=True) for s, b in zip(sequences, batch, strict=True)]
+        self._entries = [Entry(make_mark(s), [(b"T.A", make_payload(s))], 100, is_next=True) for s in sequences]
 
     async def read(self, position: Mark) -> Reading:
         await self.answers.wait()

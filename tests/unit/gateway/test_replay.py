@@ -50,7 +50,8 @@ class Stream:
 
     async def xrange(self, name: str, count: int, **bounds: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
         first = tuple(map(int, bounds["min"].split("-")))
-        return [(b"", fields) for mark, fields in self.entries if mark[:2] >= first][:count]
+        found = [(mark, fields) for mark, fields in self.entries if mark[:2] >= first]
+        return [(b"%d-%d" % mark[:2], fields) for mark, fields in found[:count]]
 
 
 class World:
@@ -148,6 +149,34 @@ async def test_a_notice_of_an_unknown_shape_is_left_out_and_the_events_around_it
     await world.run()
     assert world.read() == [2, 3, 4]
     assert "log: a notice of an unknown shape" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {b"odd": b"1"},
+        {b"mark": b"odd", b"batch": b""},
+        {b"mark": encode_mark(make_mark(3)), b"batch": b"?odd\r\n"},
+        {b"mark": encode_mark(make_mark(3)), b"batch": encode_command(b"PUBLISH", b"T.AAPL")},
+        {b"mark": encode_mark(make_mark(3)), b"batch": encode_command(b"SET", b"T.AAPL", trades(3))},
+        {b"mark": encode_mark(make_mark(3)), b"batch": b":1\r\n"},
+    ],
+)
+async def test_an_entry_of_an_unknown_shape_is_a_gap_and_all_around_it_comes(
+    fields: dict[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    world.stream.entries.append((make_mark(3), fields))
+    for sequence in range(4, 4 + READ_ENTRIES):
+        world.publish(sequence, {"T.AAPL": trades(sequence)})
+    last = 4 + READ_ENTRIES
+    for sequence in (last, last + 1):
+        world.later(sequence, {"T.AAPL": trades(sequence)})
+    await world.run()
+    first, told, *rest = world.read()
+    assert first == 2 and "events from 2000 to" in told and rest == list(range(4, last + 2))
+    assert caplog.text.count("log: an entry of an unknown shape") == 1
 
 
 async def test_a_notice_in_the_log_is_told_to_whom_it_concerns_only() -> None:
