@@ -8,7 +8,7 @@ from gateway.hub import Hub
 from gateway.log import Entry, Log, Reading
 from gateway.receipt import Lane, Receipt
 from gateway.replay import _FRAME_BYTES, Replay
-from shared.batch import Mark, encode_command
+from shared.batch import Mark
 from shared.names import Names
 from tests.unit.gateway.frames import read_events
 
@@ -24,7 +24,7 @@ def make_mark(sequence: int) -> Mark:
 
 def make_entry(sequence: int) -> Entry:
     payload = b'[{"ev":"T","n":%d,"x":"%b"}]' % (sequence, b"x" * BATCH_BYTES)
-    return Entry(make_mark(sequence), encode_command(b"PUBLISH", CHANNEL.encode(), payload), True)
+    return Entry(make_mark(sequence), [(CHANNEL.encode(), payload)], len(payload), is_next=True)
 
 
 class LongLog:
