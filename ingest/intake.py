@@ -142,9 +142,9 @@ class Intake:
             encoded = encoded.with_frames(self.tape.encode(self._last_at, self._sequence))
         self._publisher.publish(encoded)
 
-    def keep_log_from(self, epoch: int) -> None:
-        """Before the first batch: what earlier epochs logged may be forgotten."""
-        self._logbook.keep_from(epoch)
+    def keep_log_from(self, ident: str) -> None:
+        """The next batch lets the log forget what earlier epochs logged before this id."""
+        self._logbook.keep_from(ident)
 
     def set_alls(self, event_types: frozenset[str]) -> None:
         """Publish these event types whole as well, from the next batch on; a mark says so at once."""

@@ -1,7 +1,7 @@
 """How far back the log in Redis reaches: so many seconds and so many bytes, whichever is less.  Pure.
 
-An epoch is named after the time at which it began (Unix ms, ingest/slot.py).  So if one began LOG_S ago, all that is
-of earlier ones is older than that.
+What earlier epochs logged goes by its age alone (ingest/old_log.py): for LOG_S after a takeover there may be LOG_BYTES
+of theirs beside ours.
 """
 
 from collections import deque
@@ -20,12 +20,12 @@ class Logbook:
         self._keep_bytes = LOG_BYTES if keep_bytes is None else keep_bytes
         self._entries: deque[tuple[float, int, int]] = deque()
         self._bytes = 0
-        self._oldest = "0-0"  # earlier epochs' entries are kept until ours are `keep_s` old; see `keep_from`
+        self._oldest = "0-0"  # earlier epochs' entries are kept until ours are `keep_s` old, or `keep_from` says else
 
-    def keep_from(self, epoch: int) -> None:
-        """Nothing that an epoch before this one logged is kept."""
-        if not self._entries:
-            self._oldest = f"{epoch}-0"
+    def keep_from(self, ident: str) -> None:
+        """Of what earlier epochs logged nothing before this id is kept."""
+        if _parse(ident) > _parse(self._oldest):
+            self._oldest = ident
 
     def add(self, now_s: float, sequence: int, size: int) -> None:
         """A batch of `size` bytes was logged."""
@@ -39,3 +39,7 @@ class Logbook:
             self._bytes -= size
             self._oldest = f"{self._epoch}-{sequence + 1}"
         return self._oldest
+
+
+def _parse(ident: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in ident.split("-"))

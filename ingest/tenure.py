@@ -10,8 +10,8 @@ from ingest.backfill import Backfill
 from ingest.control import Control, Parts
 from ingest.demand_watch import DemandWatch
 from ingest.intake import Intake
-from ingest.logbook import LOG_S
 from ingest.mix import Mix, Sieve
+from ingest.old_log import OldLog
 from ingest.players import Players
 from ingest.polygon import Polygon
 from ingest.publisher import Publisher
@@ -31,21 +31,6 @@ _log = logging.getLogger(__name__)
 _TOOK_OVER: Final = "another ingest took over"
 
 
-async def find_oldest_epoch(redis: "Redis", names: Names, now_ms: int) -> int:
-    """The newest epoch in the log that began LOG_S ago, else the oldest; 0 if the log is empty.  Raises RedisError.
-
-    Of epochs before it nothing needs to be kept: without this takeover after takeover would let the log grow.
-    """
-    until, epoch = "+", now_ms
-    while epoch > now_ms - LOG_S * 1000:
-        found: Any = await redis.xrevrange(names.log, max=until, count=1)
-        if not found:
-            return epoch if until != "+" else 0
-        epoch = int(found[0][0].partition(b"-")[0])
-        until = f"({epoch}-0"
-    return epoch
-
-
 class Tenure:
     """One epoch of one feed; must be built inside a running event loop."""
 
@@ -61,6 +46,7 @@ class Tenure:
         self._upstream: Upstream | Mix = self._mix or self._source
         self._publisher = Publisher(config.redis_url, redis, names, slot)
         self._intake = Intake(names, self._publisher, slot.epoch, self._source.on_status)
+        self._old_log = OldLog(redis, names, slot.epoch, self._intake.keep_log_from)
         self._rehearsal = self._make_rehearsal()
         self._refill = self._make_refill()
         self._watch = DemandWatch(redis, names, self._upstream)
@@ -151,7 +137,6 @@ class Tenure:
         state: Any = await self._redis.hmget(self._names.upstream, "state", "since")
         if newest:
             self._upstream.open_gap(parse_mark(newest[0][1][b"mark"]).received_us // 1000, _TOOK_OVER)
-            self._intake.keep_log_from(await find_oldest_epoch(self._redis, self._names, self._slot.epoch))
         elif state[0] == b"live":
             self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
 
@@ -177,6 +162,7 @@ class Tenure:
         async with Tasks() as tasks:
             tasks.start("publisher", self._publisher.run())
             tasks.start("heartbeat", self._intake.run())
+            tasks.start("old log", self._old_log.run())
             tasks.start("demand notices", self._watch.run_notices())
             tasks.start("demand reconcile", self._watch.run_reconcile())
             for name, upstream in upstreams.items():

@@ -10,12 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from shared.batch import Mark, encode_command, encode_mark
+from shared.names import Names
 from tests.flow import Flow, find_gaps
 from tests.processes import Process, frozen, until
 from tests.proxy import Proxy, running_proxy
-from tests.redis_state import find_free_port
+from tests.redis_state import find_free_port, running_redis
 from tests.subscriber import Subscriber
 
+NAMES = Names("stocks")
 CHANNELS = ("T.AAPL", "T.MSFT", "Q.AAPL", "Q.MSFT", "A.AAPL")
 HELD = (("T.AAPL", "Q.AAPL"), ("T.*", "A.AAPL"), ("Q.MSFT",))
 RATE = 500.0
@@ -120,6 +123,24 @@ async def test_clients_that_come_back_to_a_killed_ingests_gateways_while_nobody_
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
             await finish(flow, [first, late])
         assert first.is_open and late.is_open
+
+
+async def test_what_earlier_epochs_logged_is_forgotten_when_it_is_as_old_as_the_log_may_be(tmp_path: Path) -> None:
+    published = encode_command(b"PUBLISH", b"T.NOBODY", b"x" * 5000)  # so large that Redis can forget one alone
+    async with running_redis() as redis:
+        for sequence, age_s in enumerate((300, 60, 2), 1):
+            mark = encode_mark(Mark(1, sequence, time.time_ns() // 1000 - age_s * 1_000_000, 1, frozenset()))
+            await redis.client.xadd(NAMES.log, {"mark": mark, "batch": published}, id=f"1-{sequence}")
+        async with running_proxy(tmp_path, redis=redis) as proxy:
+            client = await proxy.join("T.AAPL")
+
+            async def has_forgotten() -> bool:
+                await proxy.fake.emit(b'{"ev":"T","sym":"AAPL"}')  # a batch that says what may go
+                entries: Any = await redis.client.xrange(NAMES.log)
+                return [ident for ident, _ in entries if ident.startswith(b"1-")] == [b"1-3"]
+
+            await until(has_forgotten, "the log forgets what is 60 s old, and not what is 2 s old")
+            assert client.is_open
 
 
 async def test_what_a_takeover_lost_before_anything_was_ever_logged_is_told_too(tmp_path: Path) -> None:

@@ -60,13 +60,15 @@ def test_a_pause_longer_than_the_log_leaves_nothing_old_in_it() -> None:
     assert oldest not in ("0-0", "7-0"), "the ten batches are 60 s old and may go"
 
 
-def test_what_epochs_before_another_one_logged_is_given_up_at_once() -> None:
+def test_what_earlier_epochs_logged_goes_when_it_is_said_or_when_ours_is_old_and_never_comes_back() -> None:
     book = Logbook(7_000)
-    book.keep_from(5_000)
-    assert book.get_oldest(0.0) == "5000-0"
+    book.keep_from("5000-90")
+    assert book.get_oldest(0.0) == "5000-90"
+    book.keep_from("5000-9")
+    assert book.get_oldest(0.0) == "5000-90", "90 is after 9"
     book.add(0.0, 1, 10)
-    assert book.get_oldest(LOG_S - 1.0) == "5000-0"
+    book.keep_from("6000-2")
+    assert book.get_oldest(LOG_S - 1.0) == "6000-2"
     assert book.get_oldest(LOG_S + 1.0) == "7000-2"
-    book.add(100.0, 2, 10)
-    book.keep_from(6_000)
-    assert book.get_oldest(100.0) == "7000-2", "never back"
+    book.keep_from("6000-3")
+    assert book.get_oldest(100.0) == "7000-2"
