@@ -8,6 +8,7 @@ import uvloop
 
 from gateway.app import Gateway
 from shared import config, logs
+from shared.lifecycle import freeze_loaded
 
 
 async def _run(settings: config.Config) -> None:
@@ -18,6 +19,7 @@ def main() -> None:
     """Exit 2 on a bad configuration, 0 after TERM or INT, 1 if the port cannot be had or a task failed."""
     settings = config.load_or_exit()
     logs.configure(settings.log_level, "gateway", settings.secrets)
+    freeze_loaded()
     try:
         uvloop.run(_run(settings))
     except OSError as exc:

@@ -5,6 +5,7 @@ import uvloop
 from ingest import players
 from ingest.app import Ingest
 from shared import config, logs
+from shared.lifecycle import freeze_loaded
 
 
 async def _run(settings: config.Config) -> None:
@@ -17,6 +18,7 @@ def main() -> None:
     logs.configure(settings.log_level, "ingest", settings.secrets)
     try:
         players.check(settings)
+        freeze_loaded()
         uvloop.run(_run(settings))
     except players.Unplayable as exc:
         config.exit_with(f"TEST_SCENARIO: {exc}")
