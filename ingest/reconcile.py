@@ -9,7 +9,7 @@ shell asks Redis whether really nobody wants it (shared/lua/clear.lua), since a 
 
     absent --subscribe--> asked --ack, or CONFIRM_S of silence--> held --plan--> clearing --dropped--> dropping
                           asked --refusal--> refused --REFUSED_S, or a reconnect--> absent    <--DROPPED_S--'
-                                                        clearing --kept--> held
+                                                        clearing --spared--> held
 
 One subscribe is under way at a time, because a refusal names no channel (PROTOCOL d.6.7): when upstream has answered
 as often as channels were asked for, what it did not ack is what it refused.  If silence makes that ambiguous, the
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     """What to do now, in this order; each list has at most ACTION_CHANNELS."""
 
     subscribe: list[str]  # to be sent
-    drop: list[str]  # to be cleared, and then either `dropped` and sent, or `kept`
+    drop: list[str]  # to be cleared, and then either `dropped` and sent, or spared
 
 
 class Reconcile:
@@ -88,9 +88,14 @@ class Reconcile:
         """What gateways want now."""
         return frozenset(self._wanted)
 
+    @property
+    def kept(self) -> frozenset[str]:
+        """What gateways want now, or did within the linger: a Redis that lost all counts says that nobody does."""
+        return frozenset(self._wanted | self._unwanted_since.keys())
+
     def serves(self, channels: Iterable[str]) -> bool:
-        """Whether upstream holds or refuses all of these, but for what nobody wants any more."""
-        still = expand(self._feed, self._wanted.intersection(channels))
+        """Whether upstream holds or refuses all of these, but for what is kept no more."""
+        still = expand(self._feed, self.kept.intersection(channels))
         return self.is_live and all(is_covered(c, self.held) or c in self.refused for c in still)
 
     @property
@@ -207,7 +212,7 @@ class Reconcile:
         self._clearing.update(drop)
         return Plan(subscribe, drop)
 
-    def kept(self, channels: Iterable[str]) -> None:
+    def spare(self, channels: Iterable[str]) -> None:
         """These were not cleared: somebody wants them, or Redis did not answer."""
         self._clearing.difference_update(channels)
 
@@ -225,8 +230,7 @@ class Reconcile:
     def _get_cover(self) -> frozenset[str]:
         """Computed once for each change of what it depends on: 5 ms for 10,000 channels."""
         if self._cover is None:
-            kept = expand(self._feed, self._wanted | self._unwanted_since.keys())
-            self._cover = find_cover(self._feed, kept - self.refused.keys())
+            self._cover = find_cover(self._feed, expand(self._feed, self.kept) - self.refused.keys())
         return self._cover
 
     def _choose(self, cover: frozenset[str]) -> list[str]:

@@ -193,12 +193,12 @@ class Upstream:
             self._gap_from_ms, self._gap_cause = from_ms, cause
 
     def _try_to_close_gap(self, from_ms: int) -> None:
-        """It ends when all that was wanted as upstream came back is held; what is wanted since then has no gap."""
+        """It ends when all that was kept as upstream came back is held; what is wanted since then has no gap."""
         if not self.reconcile.is_live:
             self._gap_channels = frozenset()
             return
         # After a Redis that came back empty gateways must assert again before it is known whom it concerns.
-        self._gap_channels = self._gap_channels or self.reconcile.wanted
+        self._gap_channels = self._gap_channels or self.reconcile.kept
         if not self._gap_channels and time.time() - self.since_s <= _ASSERTED_WITHIN_S:
             return
         if self.reconcile.serves(self._gap_channels):
@@ -217,7 +217,7 @@ class Upstream:
 
     def keep(self, channels: Iterable[str]) -> None:
         """These must not be given up: they are wanted, or that could not be found out."""
-        self.reconcile.kept(channels)
+        self.reconcile.spare(channels)
 
     def drop(self, channels: Iterable[str]) -> None:
         """These may be given up, unless they are wanted again by now."""

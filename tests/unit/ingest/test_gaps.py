@@ -82,10 +82,13 @@ async def test_last_event_of_long_ago_does_not_make_a_gap_of_a_silent_night(rig:
     assert rig.gaps[0].from_ms == int((clock.now_s - 90) * 1000)
 
 
-async def test_gap_is_not_forgotten_while_a_redis_that_lost_its_counts_says_that_nothing_is_wanted(rig: Rig) -> None:
-    """Gateways assert again within seconds; their clients were without events all the time."""
+@pytest.mark.parametrize("asserted", [[], ["T.AAPL"]])
+async def test_gap_concerns_all_also_while_a_redis_that_lost_its_counts_knows_of_few(
+    rig: Rig, asserted: list[str]
+) -> None:
+    """Gateways assert again within seconds, one after the other; their clients were without events all the time."""
     rig.upstream.closed("why")
-    rig.upstream.set_wanted([])
+    rig.upstream.set_wanted(asserted)
     rig.go_live()
     rig.ack()
     rig.upstream.set_wanted(["T.AAPL", "Q.*"])

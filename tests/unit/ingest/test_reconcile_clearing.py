@@ -31,7 +31,7 @@ def test_a_cleared_channel_is_dropped() -> None:
 
 def test_a_channel_that_was_not_cleared_is_kept_and_named_again() -> None:
     reconcile = make_idle()
-    reconcile.kept(["T.AAPL"])
+    reconcile.spare(["T.AAPL"])
     assert reconcile.held == {"T.AAPL"}
     assert reconcile.plan(33.0) == Plan([], ["T.AAPL"])
 
