@@ -82,9 +82,8 @@ class Simulation:
         """Play for as long as the task runs; may be called again after that."""
         if self._market is None:
             self._market = await self._load()
-        elif not self._is_exact:  # it stood still since the last run, the world did not
-            self._now_ms = max(self._now_ms, _find_start_ms(None))
-            self._market = self._make_market(self._market.get_state())
+        if self._is_present:
+            self._skip_to(_find_start_ms(None))  # it stood still since the last run, the world did not
         self._clock.set_ms(self._now_ms, time.monotonic())
         saving = asyncio.create_task(self._save_now_and_then(), name="market state")
         try:
@@ -98,7 +97,7 @@ class Simulation:
         """One step; the seconds to wait until the next one."""
         assert self._market is not None
         begin = time.monotonic()
-        target_ms = self._clock.get_ms(begin)
+        target_ms = self._find_target_ms(begin)
         if self._now_ms >= target_ms:
             return _TICK_S
         # A step ends where a second does: what a market has to do at its end and at its beginning are two steps' work.
@@ -107,7 +106,6 @@ class Simulation:
         for frame in self._market.advance(self._now_ms):
             emit(frame)
         self._set_step(self._now_ms - from_ms, time.monotonic() - begin)
-        self._slip(target_ms)
         return 0 if self._now_ms < target_ms else _TICK_S
 
     def _set_step(self, step_ms: int, took_s: float) -> None:
@@ -115,14 +113,35 @@ class Simulation:
         fitting = step_ms * _STEP_S / max(1e-6, took_s)
         self._step_ms = min(_MOST_STEP_MS, max(1.0, min(fitting, 2 * self._step_ms)))
 
-    def _slip(self, target_ms: int) -> None:
-        """What cannot be kept up with is not piled up: simulated time runs slower."""
-        if target_ms - self._now_ms <= _MOST_BEHIND_S * 1000 * self._clock.speed:
-            return
-        self._clock.set_ms(self._now_ms, time.monotonic())
+    @property
+    def _is_present(self) -> bool:
+        """Whether simulated time is that of the world, and not its own."""
+        return not self._is_exact and self._clock.speed == 1
+
+    def _find_target_ms(self, now_s: float) -> int:
+        """What time it is in the market.  What it cannot keep up with, or slept through, is not piled up."""
+        target_ms = self._clock.get_ms(now_s)
+        if self._is_present:
+            target_ms = max(target_ms, _find_start_ms(None))  # a machine that was asleep has a clock that was, too
+        if target_ms - self._now_ms > _MOST_BEHIND_S * 1000 * self._clock.speed:
+            self._say_slipped("it goes on at the time of now" if self._is_present else "its time runs slower")
+            if self._is_present:
+                self._skip_to(target_ms)
+            else:
+                target_ms = self._now_ms
+            self._clock.set_ms(target_ms, now_s)
+        return target_ms
+
+    def _skip_to(self, to_ms: int) -> None:
+        assert self._market is not None
+        if to_ms - self._now_ms > _MOST_BEHIND_S * 1000:
+            self._market.skip_to(to_ms)
+            self._now_ms = to_ms - to_ms % 1000
+
+    def _say_slipped(self, what_follows: str) -> None:
         if not self._has_slipped:
             self._has_slipped = True
-            _log.warning("the simulated market cannot keep up with TEST_RATE and TEST_SPEED: its time runs slower")
+            _log.warning("the simulated market stood still, or cannot keep up with TEST_RATE: %s", what_follows)
 
     def _make_market(self, state: bytes | None) -> Market:
         config = self._config

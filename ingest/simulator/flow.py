@@ -43,7 +43,7 @@ class Flow:
         self._at_ms = _IDLE_MS  # the next event, counted from the start of this second
 
     def start(self, offset_ms: float) -> None:
-        """Nothing comes before that offset into the first second."""
+        """Nothing comes before that offset into this second."""
         self._at_ms = offset_ms + GAPS[self._random.getrandbits(10)] * self._gap_ms
 
     def set_rate(self, rate: float) -> None:

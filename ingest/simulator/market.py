@@ -110,6 +110,29 @@ class Market:
             self._end_second()
         return self._wire.take()
 
+    def skip_to(self, to_ms: int) -> None:
+        """Nothing happens until the second of `to_ms`: the world went on while nobody played this market.
+
+        The scenario goes on with it.  Bars end where the market stood still, and are sent.
+        """
+        second_ms = to_ms - to_ms % 1000
+        if second_ms <= self._second_ms:
+            return
+        if self._has_begun:
+            self._end_second()
+            self._flow.start(0)
+        if second_ms // 60_000 > self._second_ms // 60_000:
+            self._queue_bars(self._close_minutes(self._second_ms - self._second_ms % 60_000))
+        self._second_ms = max(second_ms, self._second_ms)
+
+    def _close_minutes(self, start_ms: int) -> list[tuple[Stock, Bar]]:
+        minutes = ((stock, close_minute(stock.totals, start_ms)) for stock in self._stocks)
+        return [(stock, bar) for stock, bar in minutes if bar is not None]
+
+    def _queue_bars(self, bars: list[tuple[Stock, Bar]]) -> None:
+        if bars:
+            self._bars.append((self._second_ms + _BAR_DELAY_MS, bars))
+
     def _end_second(self) -> None:
         now_ms, bars, self._has_begun = self._second_ms, [], False
         for stock in self._stocks:
@@ -123,11 +146,9 @@ class Market:
         self._second_ms += 1000
         self._flow.next_second()
         if self._second_ms % 60_000 == 0:
-            minutes = ((stock, close_minute(stock.totals, self._second_ms - 60_000)) for stock in self._stocks)
-            bars += [(stock, bar) for stock, bar in minutes if bar is not None]
-        if bars:
-            self._bars.append((self._second_ms + _BAR_DELAY_MS, bars))
-        elif not self._bars and self._hours.is_over(self._second_ms):
+            bars += self._close_minutes(self._second_ms - 60_000)
+        self._queue_bars(bars)
+        if not self._bars and self._hours.is_over(self._second_ms):
             self._second_ms = self._hours.find_start(self._second_ms)
 
     def _begin_second(self) -> None:

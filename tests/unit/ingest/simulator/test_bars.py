@@ -7,7 +7,18 @@ import pytest
 
 from ingest.simulator.prices import PriceTexts, divide, write_price
 from ingest.simulator.scenario import Phase
-from tests.unit.ingest.simulator.played import SYMBOLS, Event, at, make_scenario, pick, play, units
+from tests.unit.ingest.simulator.played import (
+    SYMBOLS,
+    Event,
+    advance,
+    at,
+    make_market,
+    make_scenario,
+    pick,
+    play,
+    read,
+    units,
+)
 
 REPORTS = {15, 16}  # official close and open: no trades
 KEYS = ["ev", "sym", "v", "av", "op", "vw", "o", "c", "h", "l", "a", "z", "s", "e", "dv", "dav"]
@@ -134,3 +145,28 @@ def test_texts_of_prices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = PriceTexts()
     assert [texts[price] for price in range(25)] == [write_price(price) for price in range(25)]
     assert len(texts) <= 10
+
+
+@pytest.mark.parametrize("pause_s", [5, 55, 600, 86_400])
+def test_bars_of_a_market_that_stood_still_are_those_of_its_trades(pause_s: int) -> None:
+    start, rate = "2026-11-20T12:00:10", 300
+    market = make_market(start, rate, always_open=True)
+    events = advance(market, start, 33.3, step_ms=100)
+    goes_on_ms = at(start) + 33_300 + pause_s * 1000
+    market.skip_to(goes_on_ms)
+    for now_ms in range(goes_on_ms, goes_on_ms + 100_000, 500):
+        events += read(market.advance(now_ms))
+    for symbol in SYMBOLS:
+        trades = [t for t in pick(events, "T", symbol=symbol) if not REPORTS & set(t.get("c", []))]
+        for kind in ("A", "AM"):
+            bars = pick(events, kind, symbol=symbol)
+            assert [bar["s"] for bar in bars] == sorted({bar["s"] for bar in bars})
+            for bar in bars:
+                volume, _ = add([t for t in trades if bar["s"] <= t["t"] < bar["e"]])
+                assert bar["v"] == volume
+            last_ms = goes_on_ms + 60_000 if kind == "AM" else goes_on_ms + 95_000
+            covered = sum(bar["v"] for bar in bars if bar["e"] <= last_ms)
+            seconds = {t["t"] // 1000 for t in trades if 37 not in t.get("c", [])}
+            if kind == "A":
+                due = [t for t in trades if t["t"] // 1000 in seconds and t["t"] // 1000 * 1000 + 1000 <= last_ms]
+                assert covered == add(due)[0]

@@ -144,6 +144,33 @@ async def test_what_is_not_held_is_not_emitted() -> None:
     assert {(e["ev"], e["sym"]) for e in running.events} == {("T", "SPY")}
 
 
+@pytest.mark.parametrize("pause_s", [0, 1.2])
+async def test_what_a_scenario_made_of_prices_outlasts_a_pause(pause_s: float) -> None:
+    async with Running() as running:
+        running.simulation.set_scenario(make_scenario(Phase(name="jump", seconds=0, jump=30)))
+        await running.until(lambda events: len(pick(events, "LULD")) > 2 and len(events) > 500)
+    await asyncio.sleep(pause_s)  # something else is played
+    last, seen = pick(running.events, "Q", symbol="SPY")[-1], len(running.events)
+    async with running:
+        await running.until(count(seen + 300))
+    after = pick(running.events[seen:], "Q", symbol="SPY")
+    assert {round(quote["bp"] / last["bp"], 2) for quote in after} == {1}
+    assert all(quote["q"] > last["q"] for quote in after)
+
+
+async def test_a_market_that_stood_still_goes_on_at_the_time_of_now_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Running() as running:
+        await running.until(count(300))
+        time.sleep(2.2)  # noqa: ASYNC251  as a process does that was stopped
+        seen, again = len(running.events), time.time() * 1000
+        await running.until(count(seen + 300))
+    times = [e["t"] for e in pick(running.events[seen:], "T", "Q")]
+    assert again - 1100 <= times[0] and times == sorted(times)
+    assert len([r for r in caplog.records if "it goes on at the time of now" in r.message]) == 1
+
+
 @pytest.mark.usefixtures("fast_saving")
 async def test_another_run_goes_on_where_the_last_one_was() -> None:
     memory = Memory()
