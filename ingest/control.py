@@ -31,7 +31,7 @@ from shared.names import Names
 _log = logging.getLogger(__name__)
 _SENT_WITHIN_S: Final = 2.0  # Redis has answered what was published by then, or the reply says that it has not
 _OFF: Final = "this ingest plays no test data: ENABLE_TEST_MODE or MIX_TEST_DATA (with TEST_SYMBOLS) turns it on"
-_Text = Annotated[str, msgspec.Meta(max_length=4096)]
+_Text = Annotated[str, msgspec.Meta(max_length=65_536)]  # thousands of symbols
 _Ident = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{1,32}$")]
 
 

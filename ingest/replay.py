@@ -30,6 +30,7 @@ SETTLE_S: Final = 0.5
 SLIP_S: Final = 1.0
 _STEP_S: Final = 0.005  # the event loop gets its turn at least so often
 _POLL_S: Final = 0.001  # for room
+_LOOK_S: Final = 0.5  # within a silence, at whether the speed has changed
 _FRAME_BYTES: Final = 256 * 1024
 _KNOWN_MOST: Final = 200_000  # (event type, symbol) pairs whose being held is remembered; beyond it all are forgotten
 _NEW_YORK: Final = ZoneInfo("America/New_York")
@@ -101,7 +102,7 @@ class Replay:
         self._held_changed.set()
 
     def set_speed(self, speed: float | None) -> None:
-        """From the next frame on."""
+        """From now on; what is waited for leaves at once."""
         self._speed = speed
         self._is_anchored = False
 
@@ -161,16 +162,20 @@ class Replay:
         loop = asyncio.get_running_loop()
         while self._get_backlog() > BACKLOG_BYTES:
             await self._yield(_POLL_S)
-        if not self._is_anchored:
-            self._anchor(time_us, loop.time())
-        if self._speed is not None:
-            late_s = loop.time() - self._anchored_at - (time_us - self._anchor_us) / 1e6 / self._speed
-            if late_s < 0:
-                await self._yield(-late_s)
-            elif late_s > SLIP_S:
-                self._anchored_at += late_s
+        while (early_s := self._find_early_s(time_us, loop.time())) > 0:
+            await self._yield(min(early_s, _LOOK_S))
+        if early_s < -SLIP_S:
+            self._anchored_at -= early_s
         if loop.time() - self._yielded_at >= _STEP_S:
             await self._yield(0)
+
+    def _find_early_s(self, time_us: int, now: float) -> float:
+        """The seconds until it is due; below 0: it is late."""
+        if not self._is_anchored:
+            self._anchor(time_us, now)
+        if self._speed is None:
+            return 0.0
+        return self._anchored_at + (time_us - self._anchor_us) / 1e6 / self._speed - now
 
     def _anchor(self, time_us: int, now: float) -> None:
         self._is_anchored, self._anchor_us, self._anchored_at, self._yielded_at = True, time_us, now, now

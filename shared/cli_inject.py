@@ -157,6 +157,8 @@ def inject(event: str | None, file: BinaryIO | None, rate: float | None) -> None
         except asyncio.CancelledError:
             say(f"stopped: {injector.tally.describe()}")
             return INTERRUPTED
+        if not injector.tally.events:
+            raise NotDone("there was no event to inject")
         click.echo(injector.tally.describe())
         return 0
 

@@ -80,7 +80,10 @@ class Asker:
     ) -> dict[str, Any]:
         """What the command answers; raises NotDone."""
         request = Request(secrets.token_hex(16), command, args or {})
-        text = _encode(request)
+        try:
+            text = _encode(request)
+        except UnicodeEncodeError:
+            raise NotDone(f"{command}: what was given is not UTF-8") from None
         if len(text) > MAX_REQUEST_BYTES:
             raise NotDone(f"the request has {len(text)} bytes, more than {MAX_REQUEST_BYTES}")
         try:

@@ -136,6 +136,7 @@ async def test_injected_bytes_arrive_as_they_are_and_the_clients_are_counted(tmp
         assert (status, output) == (0, "1 events injected, 2 clients reached\n")
         for client in (first, second):
             await client.until_event(odd.encode())
+        assert await command(proxy, "inject", "[]") == (1, "there was no event to inject\n")
         status, output = await command(proxy, "inject", '[{"ev":"T","sym":"AAPL"},{"ev":"T","sym":"AAPL","p":"1"}]')
         assert (status, output) == (1, "event 2, field p: expected a number\n")
         lines = [f'{{"ev":"T","sym":"AAPL","q":{number}}}' for number in range(1200)]

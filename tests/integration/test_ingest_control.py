@@ -141,6 +141,12 @@ async def test_a_request_that_is_too_long_is_not_sent(redis: "Redis", asker: Ask
             await asker.ask("inject", {"frame": "x" * 1_100_000})
 
 
+async def test_a_path_that_is_not_utf8_is_refused_before_it_is_sent(redis: "Redis", asker: Asker) -> None:
+    async with listening(redis, Rehearsal()):
+        with pytest.raises(NotDone, match="scenario: what was given is not UTF-8"):
+            await asker.ask("scenario", {"value": "\udcff.toml"})
+
+
 # The census.
 
 

@@ -46,6 +46,15 @@ async def test_each_frame_leaves_at_its_time(tmp_path: Path, speed: float, every
     assert lateness <= LATE_S
 
 
+async def test_a_new_speed_is_heard_in_the_midst_of_a_silence(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "day", make_trades(2, 1_000_000_000))
+    replay = Replay(path, 1.0)
+    asyncio.get_running_loop().call_later(0.1, replay.set_speed, 1000.0)
+    begin = time.monotonic()
+    assert read_numbers(await play(replay, "T.*")) == [0, 1]
+    assert time.monotonic() - begin < 5
+
+
 async def test_at_full_speed_an_hour_takes_a_moment_and_the_event_loop_goes_on(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "day", make_trades(3600, 1_000_000))
     stalls: list[float] = []
