@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ingest.player import Player, Replayer
-from ingest.players import Players, Take, find_scenario, is_recording
+from ingest.players import Players, Take, Unplayable, find_scenario, is_recording
 from ingest.simulator.scenario import Scenario
+from ingest.switches import Switches
 from ingest.upstream import Upstream
 from shared.config import Config
 from shared.indicator import Indicator
@@ -32,10 +33,11 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Part(NamedTuple):
-    """A player, how it is called, and either the scenario that it plays or the replayer that it is."""
+    """A player, its name for clients, where it is from, and the scenario that it plays or the replayer that it is."""
 
     player: Player
     name: str
+    source: str  # as TEST_SCENARIO has it
     scenario: Scenario | None = None
     replayer: Replayer | None = None
 
@@ -72,8 +74,8 @@ class Rehearsal:
     def _find_part(self, scenario: str) -> Part:
         name = Path(scenario).name  # clients need not know where it lies
         if is_recording(scenario):
-            return _make_replay_part(self._players.make_programme_replay(scenario, self.speed), name)
-        return Part(self._simulation, name, scenario=find_scenario(scenario))
+            return _make_replay_part(self._players.make_programme_replay(scenario, self.speed), name, scenario)
+        return Part(self._simulation, name, scenario, find_scenario(scenario))
 
     def _set_programme(self, part: Part) -> None:
         self._programme = part
@@ -101,6 +103,22 @@ class Rehearsal:
             "over": self._is_over,
             "progress": {} if self._part.replayer is None else self._part.replayer.get_status(),
         }
+
+    def get_switches(self) -> Switches:
+        """How everything is switched now; a guest is nobody's to play again."""
+        return Switches(self.enabled, self._programme.source, self.speed, self.symbols)
+
+    async def restore(self, switches: Switches) -> None:
+        """Be switched as the ingest before us was; a scenario that cannot be played any more stays out."""
+        if switches == self.get_switches():
+            return
+        self.enable(switches.enabled)
+        self.set_symbols(switches.symbols)
+        self.set_speed(switches.speed)
+        try:
+            await self.set_scenario(switches.scenario)
+        except Unplayable as exc:
+            _log.error("test data: it was switched to %s, which cannot be played now: %s", switches.scenario, exc)
 
     # Switches: each takes effect at once, but for the time that a file takes to be read, in a thread.
 
@@ -141,7 +159,7 @@ class Rehearsal:
     async def play_guest(self, ident: str, take: Take) -> None:
         """Play a recording until it ends or is stopped; raises Unplayable, and then nothing has changed."""
         replay = await asyncio.to_thread(self._players.make_replay, take)
-        self._guest = Guest(ident, _make_replay_part(replay, Path(take.path).name))
+        self._guest = Guest(ident, _make_replay_part(replay, Path(take.path).name, take.path))
         _log.warning("test data: replay of %s", take.path)
         self._switch()
 
@@ -218,8 +236,8 @@ class Rehearsal:
         self._part.player.set_held(frozenset(self._held) if self.enabled else _NOBODY)
 
 
-def _make_replay_part(replay: Replayer, name: str) -> Part:
-    return Part(replay, name, replayer=replay)
+def _make_replay_part(replay: Replayer, name: str, source: str) -> Part:
+    return Part(replay, name, source, replayer=replay)
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

@@ -42,6 +42,7 @@ class StateWriter:
         self._upstream = upstream
         self._get_counters = get_counters
         self.get_indicator: Callable[[], Indicator | None] = lambda: None
+        self.get_switches: Callable[[], bytes] = lambda: b""
         self._slot = slot
         self._is_recording = False
         self.on_recording: Callable[[bool], None] = lambda _is_asked: None
@@ -122,6 +123,7 @@ class StateWriter:
             "holder": self._slot.holder,
             "feed": self._names.feed,
             "recording": int(self._is_recording),
+            "switches": self.get_switches(),
             **self._get_counters(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)

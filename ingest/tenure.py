@@ -19,6 +19,7 @@ from ingest.refill import Refill
 from ingest.rehearsal import Rehearsal
 from ingest.slot import Slot
 from ingest.state import StateWriter
+from ingest.switches import decode_switches, encode_switches
 from ingest.upstream import Upstream
 from shared.batch import parse_mark
 from shared.config import Config
@@ -47,10 +48,10 @@ class Tenure:
         self._publisher = Publisher(config.redis_url, redis, names, slot)
         self._intake = Intake(names, self._publisher, slot.epoch, self._source.on_status)
         self._old_log = OldLog(redis, names, slot.epoch, self._intake.keep_log_from)
+        self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
         self._rehearsal = self._make_rehearsal()
         self._refill = self._make_refill()
         self._watch = DemandWatch(redis, names, self._upstream)
-        self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
         parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher, self._state)
         self._control = Control(redis, names, slot, parts)
         self._state.get_indicator = self._control.get_indicator
@@ -76,6 +77,7 @@ class Tenure:
         players = Players(config, self._redis, self._names, lambda: publisher.unanswered_bytes)
         rehearsal = Rehearsal(self._rehearsed, self._intake.take_test, players, config)
         rehearsal.on_changed = self._upstream.changed.set
+        self._state.get_switches = lambda: encode_switches(config, rehearsal.get_switches())
         if config.is_mixed:
             self._intake.screen = self._sieve.pass_live
             self._intake.test_screen = self._sieve.pass_test
@@ -134,11 +136,15 @@ class Tenure:
         """
         await self._watch.read_all()
         newest: Any = await self._redis.xrevrange(self._names.log, count=1)
-        state: Any = await self._redis.hmget(self._names.upstream, "state", "since")
+        state: Any = await self._redis.hmget(self._names.upstream, "state", "since", "switches")
         if newest:
             self._upstream.open_gap(parse_mark(newest[0][1][b"mark"]).received_us // 1000, _TOOK_OVER)
         elif state[0] == b"live":
             self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
+        if self._rehearsal is not None:
+            await self._rehearsal.restore(decode_switches(self._config, state[2]))
+            if self._mix is not None:
+                self._mix.set_symbols(self._rehearsal.symbols)
 
     def _make_polygon(self) -> Polygon:
         config = self._config

@@ -24,7 +24,7 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:resume:NAME            | key, expires    | what the client of that name holds and has got                |
 | polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
 | polygon:{F}:market                 | string          | where the simulated market was last (ingest/simulator)        |
-| polygon:{F}:upstream               | hash            | state, since, holder, epoch, last event, counters, test_data  |
+| polygon:{F}:upstream               | hash            | state, since, holder, epoch, counters, test_data, switches    |
 | polygon:{F}:control                | pub/sub channel | a request to ingest (shared/control.py)                       |
 | polygon:{F}:control:ID             | list, expires   | the answer to it                                              |
 | polygon:{F}:census                 | pub/sub channel | how many clients hold one of these? (shared/census.py)        |

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from shared.control import Asker
+from shared.control import Asker, NotDone
 from shared.names import Names
 from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, Proxy, running_proxy
@@ -108,6 +108,35 @@ async def test_clients_hear_that_it_is_test_data_and_switches_break_none(tmp_pat
         await until(is_written, "the field in the hash")
         assert (await proxy.join()).statuses[1].endswith("scenario halt")
         assert client.statuses[-1].endswith("scenario halt"), "and it was told no other thing meanwhile"
+
+
+async def test_what_was_switched_outlasts_the_ingest_that_was_told(tmp_path: Path) -> None:
+    """A symbol that is live again must not be simulated because a process died."""
+    async with mixed(tmp_path, symbols="AAPL,TSLA") as proxy:
+        await proxy.start_standby()
+        client = await proxy.join("T.AAPL")
+        await ask(proxy, "symbols", "TSLA")
+        await ask(proxy, "speed", "2")
+        await ask(proxy, "scenario", "news")
+        switched = await ask(proxy, "disable")
+
+        async def is_written() -> bool:
+            return '"speed":2.0' in (await proxy.redis.get_upstream())["switches"]
+
+        await until(is_written, "the switches in the hash")
+        proxy.ingest.child.kill()
+        await proxy.fake.wait_for(lambda: any("T.AAPL" in c.session.held.values() for c in proxy.fake.live()), 10)
+
+        async def is_same() -> bool:
+            try:
+                now = await ask(proxy, "status")
+            except NotDone:
+                return False  # nobody has the slot yet
+            return {**now, "frames": 0} == {**switched, "speed": 2.0, "frames": 0}
+
+        await until(is_same, "all is switched as before")
+        await proxy.emit(LIVE % (b"AAPL", 1), client)
+        assert not find_foreign(client.events[-1:], "AAPL", is_live=True)
 
 
 @pytest.mark.parametrize("scenario", ["bad.toml", "absent.rec"])

@@ -9,6 +9,7 @@ import pytest
 
 from ingest.players import Take, Unplayable
 from ingest.rehearsal import Rehearsal
+from ingest.switches import Switches
 from ingest.upstream import Upstream
 from shared import config
 
@@ -173,6 +174,22 @@ async def test_what_cannot_be_played_changes_nothing(tmp_path: Path) -> None:
         await stage.rehearsal.set_scenario(str(bad))
     assert stage.rehearsal.get_status() == before and stage.changes == 0
     assert stage.market.scenarios == ["normal"] and stage.market.runs == 1
+    await stage.end()
+
+
+async def test_what_was_switched_before_us_is_switched_again_but_for_what_cannot_be_played(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage()
+    before = stage.rehearsal.get_switches()
+    await stage.rehearsal.restore(before)
+    assert stage.changes == 0
+    await stage.rehearsal.restore(Switches(False, "halt", 3.0, ("KO",)))
+    assert stage.rehearsal.get_switches() == Switches(False, "halt", 3.0, ("KO",))
+    assert (stage.market.scenarios, stage.market.symbols, stage.market.speed) == (["normal", "halt"], ("KO",), 3.0)
+    await stage.rehearsal.restore(Switches(True, "absent", 3.0, ("KO",)))
+    assert stage.rehearsal.get_switches() == Switches(True, "halt", 3.0, ("KO",))
+    assert "absent, which cannot be played now" in caplog.text
     await stage.end()
 
 
