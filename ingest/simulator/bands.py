@@ -59,17 +59,17 @@ class Reference:
         self._sum, self._count = 0, 0
         self._looks: deque[tuple[int, int]] = deque(maxlen=_LOOKS)
 
-    def add(self, marks: list[int]) -> None:
-        """Trades that set prices."""
-        self._sum += sum(marks)
-        self._count += len(marks)
+    def add(self, last_sales: list[int]) -> None:
+        """Prices of trades that set prices."""
+        self._sum += sum(last_sales)
+        self._count += len(last_sales)
 
-    def look(self) -> bool:
-        """Every 30 seconds: whether the price changed."""
+    def look(self, is_fixed: bool) -> bool:
+        """Every 30 seconds: whether the price changed; `is_fixed`: it must not, but the five minutes go on."""
         self._looks.append((self._sum, self._count))
         self._sum, self._count = 0, 0
         count = sum(count for _, count in self._looks)
-        if not count:
+        if is_fixed or not count:
             return False
         mean = divide(sum(total for total, _ in self._looks), count)
         if abs(mean - self.price) * 100 < self.price:

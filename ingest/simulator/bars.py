@@ -38,10 +38,10 @@ class Totals(msgspec.Struct):
     minute_volume: int = 0
     minute_turnover: int = 0
     minute_trades: int = 0
-    marks: list[int] = msgspec.field(default_factory=list)  # of the minute: o, h, l, c of each second, so <= 240
+    last_sales: list[int] = msgspec.field(default_factory=list)  # of the minute: o, h, l, c of each second, so <= 240
 
 
-def close_second(totals: Totals, start_ms: int, prices: list[int], sizes: list[int], marks: list[int]) -> Bar | None:
+def close_second(totals: Totals, start_ms: int, prices: list[int], sizes: list[int], last_sales: list[int]) -> Bar | None:
     """Count a second's trades; its bar if a price was set in it."""
     volume, trades = sum(sizes), len(sizes)
     turnover = sum(price * size for price, size in zip(prices, sizes, strict=True))
@@ -50,21 +50,21 @@ def close_second(totals: Totals, start_ms: int, prices: list[int], sizes: list[i
     totals.minute_volume += volume
     totals.minute_turnover += turnover
     totals.minute_trades += trades
-    if not marks:
+    if not last_sales:
         return None
-    four = (marks[0], max(marks), min(marks), marks[-1])
-    totals.marks += four
+    four = (last_sales[0], max(last_sales), min(last_sales), last_sales[-1])
+    totals.last_sales += four
     return Bar(start_ms, 1000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open)
 
 
 def close_minute(totals: Totals, start_ms: int) -> Bar | None:
     """The minute's bar if a price was set in it; starts the next minute."""
-    marks, volume, turnover = totals.marks, totals.minute_volume, totals.minute_turnover
+    last_sales, volume, turnover = totals.last_sales, totals.minute_volume, totals.minute_turnover
     trades = totals.minute_trades
-    totals.marks, totals.minute_volume, totals.minute_turnover, totals.minute_trades = [], 0, 0, 0
-    if not marks:
+    totals.last_sales, totals.minute_volume, totals.minute_turnover, totals.minute_trades = [], 0, 0, 0
+    if not last_sales:
         return None
-    four = (marks[0], max(marks), min(marks), marks[-1])
+    four = (last_sales[0], max(last_sales), min(last_sales), last_sales[-1])
     return Bar(start_ms, 60_000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open)
 
 

@@ -35,7 +35,7 @@ class Limits:
         """Its trades of a second."""
         reference = self._references.get(stock.symbol)
         if reference is not None:
-            reference.add(stock.marks)
+            reference.add(stock.last_sales)
 
     def on_second(self, day: Day, now_ms: int) -> None:
         """Move what must be moved."""
@@ -46,9 +46,9 @@ class Limits:
             for stock in self._stocks:
                 self._move(stock, now_ms)
         if now_ms % LOOK_MS == 0:
-            # In a limit state or a halt the reference stays what it is.
             for stock in self._stocks:
-                if self._references[stock.symbol].look() and not (stock.limit or stock.halt):
+                # In a limit state or a halt the reference stays what it is.
+                if self._references[stock.symbol].look(is_fixed=bool(stock.limit or stock.halt)):
                     self._publish(stock, UPDATE, now_ms)
 
     def _move(self, stock: Stock, now_ms: int) -> None:

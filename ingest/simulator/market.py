@@ -114,12 +114,12 @@ class Market:
         now_ms, bars, self._has_begun = self._second_ms, [], False
         for stock in self._stocks:
             if stock.sizes:
-                bar = close_second(stock.totals, now_ms, stock.prices, stock.sizes, stock.marks)
+                bar = close_second(stock.totals, now_ms, stock.prices, stock.sizes, stock.last_sales)
                 bars += [] if bar is None else [(stock, bar)]
                 self._limits.add(stock)
                 stock.prices.clear()
                 stock.sizes.clear()
-                stock.marks.clear()
+                stock.last_sales.clear()
         self._second_ms += 1000
         self._flow.next_second()
         if self._second_ms % 60_000 == 0:
