@@ -119,8 +119,8 @@ MISTAKES = {
     PHASE.replace("5", "0")
     + "drift = -3": "my.toml:4: phase 1, drift: beside seconds of 0: it goes on until the end of "
     "the phase, and there is none",
-    '[[phase]]\nactivity_to = 2\nname = "a"': "my.toml:2: phase 1, activity_to: beside seconds of 0: it goes on until the "
-    "end of the phase, and there is none",
+    '[[phase]]\nactivity_to = 2\nname = "a"': "my.toml:2: phase 1, activity_to: beside seconds of 0: it goes on "
+    "until the end of the phase, and there is none",
     PHASE.replace("5", "0") + PHASE: "my.toml:4: phase 2: comes after phase 1, which goes on until the close: "
     "its seconds are 0",
     '[[phase]]\nscenario = "normal"\n'
