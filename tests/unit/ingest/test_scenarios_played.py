@@ -13,6 +13,7 @@ from tests.pictures.rows import Row, collect
 ELEVEN_MS = 1_795_190_400_000  # in New York, on Friday 2026-11-20
 BEFORE_S = 60
 RATE = 10  # events a second
+TEN = ("SPY", *SYMBOLS[:9])
 
 
 def play(name: str, seconds: float) -> list[Row]:
@@ -53,7 +54,7 @@ def test_a_jump_lies_between_one_trade_and_the_next(name: str) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_market_wide_halts_begin_when_their_levels_are_reached_and_are_without_trades(seed: int) -> None:
     """By the last sales of all symbols against those before the scenario, of which SPY stands for the S&P 500."""
-    market = Market(SYMBOLS, seed, 20, ELEVEN_MS - BEFORE_S * 1000, always_open=False)
+    market = Market(TEN, seed, RATE, ELEVEN_MS - BEFORE_S * 1000, always_open=False)
     market.set_held(frozenset({"T.*"}))
     before = read_last_sales(market, ELEVEN_MS)
     market.set_scenario(load_scenario("market_wide_halt"), ELEVEN_MS)
