@@ -56,7 +56,8 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await asyncio.wait({self.task}, timeout=5)
+        assert self.task.done(), "a run ends when it is cancelled"
 
     async def until(self, fact: Any, limit_s: float = 20) -> None:
         """Wait for what `fact` says of the events."""

@@ -57,23 +57,30 @@ def test_the_five_minutes_of_the_reference_go_on() -> None:
     assert set(again) == set(saved)
 
 
-def test_after_a_halt_or_on_another_day_the_reference_begins_anew() -> None:
+def find_center(events: list[Event], symbol: str) -> float:
+    """Of the first bands."""
+    bands = pick(events, "LULD", symbol=symbol)[0]
+    return float(bands["l"] + bands["h"]) / 2
+
+
+def test_after_a_halt_the_reference_begins_anew() -> None:
     market = make_market(rate=150)
     market.set_scenario(make_scenario(Phase(name="halt", seconds=600, halt="level1", jump=-30)), at(NOON))
     market.advance(at(NOON) + 10_000)
     events = list(read(restart(market, at(NOON) + 12_000).advance(at(NOON) + 13_000)))
     for symbol in SYMBOLS:
-        bands, trade = pick(events, "LULD", symbol=symbol)[0], pick(events, "Q", symbol=symbol)[0]
-        assert (bands["l"] + bands["h"]) / 2 == pytest.approx(trade["bp"], rel=0.02)
-    calm = make_market(rate=150)
-    calm.advance(at(NOON) + 10_000)
-    morning = restart(calm, at("2026-11-23T09:29:58"))
-    events = list(read(morning.advance(at("2026-11-23T09:30:01"))))
+        assert find_center(events, symbol) == pytest.approx(pick(events, "Q", symbol=symbol)[0]["bp"], rel=0.02)
+
+
+@pytest.mark.parametrize("end", ["2026-11-20T09:30:00", "2026-11-23T12:00:00"])
+def test_on_another_day_and_at_the_open_the_reference_begins_anew(end: str) -> None:
+    start = "2026-11-20T09:29:30"
+    market = make_market(start, rate=150, always_open=True)
+    market.set_scenario(make_scenario(Phase(name="rise", seconds=26, drift=4)), at(start))
+    market.advance(at(start) + 26_000)
+    events = list(read(restart(market, at(end)).advance(at(end) + 1000)))
     for symbol in SYMBOLS:
-        bands, auction = pick(events, "LULD", symbol=symbol)[0], pick(events, "T", symbol=symbol)
-        assert (bands["l"] + bands["h"]) / 2 == pytest.approx(
-            next(t["p"] for t in auction if t.get("c") == [9, 25]), abs=0.011
-        )
+        assert find_center(events, symbol) == pytest.approx(pick(events, "Q", symbol=symbol)[0]["bp"], rel=0.01)
 
 
 @pytest.mark.parametrize("cut_ms", [60_700, 61_000, 95_400, 119_900, 120_000])
