@@ -24,7 +24,7 @@ CORE = (
         f"ingest/simulator/{noun}.py"
         for noun in (
             *("auctions", "bands", "bars", "clock", "director", "draws", "hours", "limits", "listing", "market"),
-            *("flow", "prices", "scenario", "scenario_text", "sizes", "stock", "toml_lines", "wire"),
+            *("flow", "prices", "saved", "scenario", "scenario_text", "sizes", "stock", "toml_lines", "wire"),
         )
     ),
     "gateway/session.py",

@@ -54,7 +54,7 @@ class Auctions:
         self._wire.trade(stock, shares, price, codes, now_ms)
         stock.prices.append(price)
         stock.sizes.append(shares)
-        stock.marks.append(price)
+        stock.last_sales.append(price)
 
     def _set_open(self, stock: Stock, now_ms: int) -> None:
         stock.totals.official_open = stock.middle

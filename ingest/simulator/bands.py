@@ -18,8 +18,9 @@ first bands of a day have is not documented, nor is one for a limit state, which
 are sent as any other bands, the beginning and the end of a limit state as a repetition of the bands.
 """
 
-from collections import deque
 from typing import Final
+
+import msgspec
 
 from ingest.simulator.listing import DOLLAR
 from ingest.simulator.prices import divide
@@ -50,28 +51,28 @@ def make_bands(reference: int, tier: int, base: int, is_doubled: bool) -> tuple[
     return max(100, int(low / 100 + 0.5) * 100), int(high / 100 + 0.5) * 100
 
 
-class Reference:
+class Reference(msgspec.Struct):
     """The reference price of one symbol."""
 
-    def __init__(self, price: int, base: int) -> None:
-        self.price = price
-        self.base = base
-        self._sum, self._count = 0, 0
-        self._looks: deque[tuple[int, int]] = deque(maxlen=_LOOKS)
+    price: int
+    base: int
+    total: int = 0  # since the last look
+    count: int = 0
+    looks: list[tuple[int, int]] = msgspec.field(default_factory=list)  # of the last five minutes
 
-    def add(self, marks: list[int]) -> None:
-        """Trades that set prices."""
-        self._sum += sum(marks)
-        self._count += len(marks)
+    def add(self, last_sales: list[int]) -> None:
+        """Prices of trades that set prices."""
+        self.total += sum(last_sales)
+        self.count += len(last_sales)
 
-    def look(self) -> bool:
-        """Every 30 seconds: whether the price changed."""
-        self._looks.append((self._sum, self._count))
-        self._sum, self._count = 0, 0
-        count = sum(count for _, count in self._looks)
-        if not count:
+    def look(self, is_fixed: bool) -> bool:
+        """Every 30 seconds: whether the price changed; `is_fixed`: it must not, but the five minutes go on."""
+        self.looks = [*self.looks[1 - _LOOKS :], (self.total, self.count)]
+        self.total, self.count = 0, 0
+        count = sum(count for _, count in self.looks)
+        if is_fixed or not count:
             return False
-        mean = divide(sum(total for total, _ in self._looks), count)
+        mean = divide(sum(total for total, _ in self.looks), count)
         if abs(mean - self.price) * 100 < self.price:
             return False
         self.price = mean
@@ -80,5 +81,5 @@ class Reference:
     def restart(self, price: int) -> None:
         """After a reopening or a jump: what was traded before counts no more."""
         self.price = price
-        self._sum, self._count = 0, 0
-        self._looks.clear()
+        self.total, self.count = 0, 0
+        self.looks.clear()

@@ -29,43 +29,74 @@ class Bar(NamedTuple):
     official_open: int | None
 
 
+class Sums(msgspec.Struct):
+    """Of a second or a minute."""
+
+    volume: int = 0
+    turnover: int = 0
+    trades: int = 0
+    last_sales: list[int] = msgspec.field(default_factory=list)  # o, h, l, c; none if no price was set
+
+    def add(self, later: "Sums") -> None:
+        """What was traded after it; `last_sales` of that may be all there were."""
+        self.volume += later.volume
+        self.turnover += later.turnover
+        self.trades += later.trades
+        if later.last_sales:
+            sales = self.last_sales + later.last_sales
+            self.last_sales = [sales[0], max(sales), min(sales), sales[-1]]
+
+
 class Totals(msgspec.Struct):
     """Of one day, and of the minute under way."""
 
     volume: int = 0
     turnover: int = 0
     official_open: int | None = None
-    minute_volume: int = 0
-    minute_turnover: int = 0
-    minute_trades: int = 0
-    marks: list[int] = msgspec.field(default_factory=list)  # of the minute: o, h, l, c of each second, so <= 240
+    minute: Sums = msgspec.field(default_factory=Sums)
+    second: Sums = msgspec.field(default_factory=Sums)  # what another run traded in the second under way
 
 
-def close_second(totals: Totals, start_ms: int, prices: list[int], sizes: list[int], marks: list[int]) -> Bar | None:
-    """Count a second's trades; its bar if a price was set in it."""
-    volume, trades = sum(sizes), len(sizes)
+def count_second(totals: Totals, prices: list[int], sizes: list[int], last_sales: list[int]) -> Totals:
+    """The same with the trades of the second under way, for another run."""
+    second = Sums()
+    second.add(totals.second)
+    second.add(_add_up(prices, sizes, last_sales))
+    return msgspec.structs.replace(totals, second=second)
+
+
+def _add_up(prices: list[int], sizes: list[int], last_sales: list[int]) -> Sums:
     turnover = sum(price * size for price, size in zip(prices, sizes, strict=True))
-    totals.volume += volume
-    totals.turnover += turnover
-    totals.minute_volume += volume
-    totals.minute_turnover += turnover
-    totals.minute_trades += trades
-    if not marks:
-        return None
-    four = (marks[0], max(marks), min(marks), marks[-1])
-    totals.marks += four
-    return Bar(start_ms, 1000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open)
+    return Sums(sum(sizes), turnover, len(sizes), last_sales)
+
+
+def close_second(
+    totals: Totals, start_ms: int, prices: list[int], sizes: list[int], last_sales: list[int]
+) -> Bar | None:
+    """Count a second's trades; its bar if a price was set in it."""
+    second = totals.second
+    second.add(_add_up(prices, sizes, last_sales))
+    totals.second = Sums()
+    totals.volume += second.volume
+    totals.turnover += second.turnover
+    totals.minute.add(second)
+    return _make_bar(totals, start_ms, 1000, second)
 
 
 def close_minute(totals: Totals, start_ms: int) -> Bar | None:
     """The minute's bar if a price was set in it; starts the next minute."""
-    marks, volume, turnover = totals.marks, totals.minute_volume, totals.minute_turnover
-    trades = totals.minute_trades
-    totals.marks, totals.minute_volume, totals.minute_turnover, totals.minute_trades = [], 0, 0, 0
-    if not marks:
+    minute, totals.minute = totals.minute, Sums()
+    return _make_bar(totals, start_ms, 60_000, minute)
+
+
+def _make_bar(totals: Totals, start_ms: int, length_ms: int, sums: Sums) -> Bar | None:
+    if not sums.last_sales:
         return None
-    four = (marks[0], max(marks), min(marks), marks[-1])
-    return Bar(start_ms, 60_000, *four, volume, turnover, trades, totals.volume, totals.turnover, totals.official_open)
+    first, high, low, last = sums.last_sales
+    return Bar(
+        start_ms, length_ms, first, high, low, last, sums.volume, sums.turnover, sums.trades,
+        totals.volume, totals.turnover, totals.official_open,
+    )  # fmt: skip
 
 
 def write_bar(symbol: str, bar: Bar, texts: PriceTexts, ending: str) -> str:

@@ -5,9 +5,11 @@ printed), imbalances are told, and when the phase is over the symbol reopens: qu
 28, new bands around its price (LULD 18).  A limit state's: the price is driven to the band within a third of the phase
 (10 s at most), pinned there, and trades only at the band.
 
-A jump beyond the bands, outside of a halt, takes the bands along: a scenario may do what the plan would not allow.
+A jump or a drift beyond the bands, outside of a limit state or a halt, takes the bands along: a scenario may do what
+the plan would not allow.  "Beyond" is where the price would have to turn, so that no quote leaves the bands.
 """
 
+from math import ceil
 from typing import Final
 
 from ingest.simulator.auctions import Auctions
@@ -74,12 +76,12 @@ class Director:
             is_concerned = stock.symbol in concerned
             stock.factors = _get_factors(phase, phase.activity) if is_concerned else Factors()
             halt = phase.halt if is_concerned or phase.halt.startswith("level") else ""
-            jump = phase.jump if is_concerned else 0
+            jump = 1 + max(-_PERCENT_MOST, phase.jump) / 100 if is_concerned else 1
             self._release(stock, now_ms)
             if halt or stock.halt:
-                stock.fair *= 1 + max(-_PERCENT_MOST, jump) / 100
+                stock.fair *= jump
                 self._set_halt(stock, halt, now_ms, is_regular)
-            elif jump:
+            elif jump != 1:
                 self._jump(stock, jump, now_ms, is_regular)
             else:
                 stock.refit(not is_regular)
@@ -101,11 +103,12 @@ class Director:
             self._auctions.reopen(stock, now_ms)
             self._limits.restart(stock, now_ms, is_reopening=True)
 
-    def _jump(self, stock: Stock, percent: float, now_ms: int, is_regular: bool) -> None:
-        stock.fair *= 1 + max(-_PERCENT_MOST, percent) / 100
-        if stock.low_band and not stock.low_band < stock.fair < stock.high_band:
+    def _jump(self, stock: Stock, factor: float, now_ms: int, is_regular: bool) -> None:
+        stock.fair *= factor
+        stock.refit(not is_regular)  # its bounds may be others now: with the scenario's spread, or across a dollar
+        if stock.low_band and not stock.low <= stock.fair <= stock.high:
             stock.low_band = stock.high_band = 0
-        stock.refit(not is_regular)
+            stock.refit(not is_regular)
         stock.requote()
         self._wire.quote(stock, now_ms)
         if is_regular and not stock.low_band:
@@ -124,7 +127,13 @@ class Director:
             elif phase.limit and stock.low_band:
                 self._drive(stock, into_s, now_ms)
             elif phase.drift and phase.seconds:
-                stock.fair *= 1 + phase.drift / 100 / phase.seconds
+                self._drift(stock, _find_step(phase, into_s), now_ms, is_regular)
+
+    def _drift(self, stock: Stock, factor: float, now_ms: int, is_regular: bool) -> None:
+        if not stock.low <= stock.fair * factor <= stock.high:
+            self._jump(stock, factor, now_ms, is_regular)
+        else:
+            stock.fair *= factor
 
     def _drive(self, stock: Stock, into_s: float, now_ms: int) -> None:
         """Towards the band, and into the limit state."""
@@ -145,9 +154,13 @@ def _get_factors(phase: Phase, activity: float) -> Factors:
 
 
 def _find_activity(phase: Phase, into_s: float) -> float:
-    """Geometric from `activity` to `activity_to`; where either is 0, straight."""
+    """Geometric from `activity` to `activity_to`."""
     assert phase.activity_to is not None
-    part = min(1.0, into_s / phase.seconds)
-    if phase.activity <= 0 or phase.activity_to <= 0:
-        return phase.activity + (phase.activity_to - phase.activity) * part
-    return float(phase.activity * (phase.activity_to / phase.activity) ** part)
+    return float(phase.activity * (phase.activity_to / phase.activity) ** min(1.0, into_s / phase.seconds))
+
+
+def _find_step(phase: Phase, into_s: float) -> float:
+    """A drift's factor in one second: one for each whole second that the phase holds makes its percent."""
+    # They come a second apart, the first of them within the phase's first second.
+    steps = ceil(round(phase.seconds - into_s % 1, 6))
+    return float((1 + phase.drift / 100) ** (1 / steps))

@@ -18,6 +18,7 @@ from ingest.simulator.listing import SYMBOLS
 from ingest.simulator.market import Market
 from ingest.simulator.scenario import NORMAL, Scenario
 from shared.config import Config
+from shared.lifecycle import Tasks
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
@@ -26,12 +27,14 @@ _STEP_S: Final = 0.002  # of work, then the event loop gets its turn
 _FIRST_STEP_MS: Final = 4.0
 _MOST_STEP_MS: Final = 1000.0
 _MOST_BEHIND_S: Final = 1.0  # of wall time; then simulated time slips
-_SAVE_EVERY_S: Final = 5.0
+_SAVE_EVERY_S: Final = 1.0
+_LAST_SAVE_S: Final = 0.5  # longer we do not wait for Redis when a run ends
 
 
 class Simulation:
-    """Saves the market in Redis every few seconds, so that prices go on after a restart; with TEST_SEED it does not.
+    """Saves the market in Redis every second and when a run ends, so that prices go on after a restart.
 
+    With TEST_SEED it does not.
     It must be built and run in one event loop; its methods may be called while it runs, and before.
     """
 
@@ -43,7 +46,6 @@ class Simulation:
         self._held: frozenset[str] = frozenset()
         self._scenario = NORMAL
         self._symbols = config.test_symbols or SYMBOLS
-        self._seed = random.getrandbits(32) if config.test_seed is None else config.test_seed
         self._is_exact = config.test_start is not None
         start_ms = _find_start_ms(config.test_start)
         hours = Hours(always_open=False) if self._is_exact else None
@@ -62,8 +64,16 @@ class Simulation:
     def set_scenario(self, scenario: Scenario) -> None:
         """From now on, at any speed."""
         self._scenario = scenario
+        self._warn_if_without_effect()
         if self._market is not None:
             self._market.set_scenario(scenario, self._now_ms)
+
+    def _warn_if_without_effect(self) -> None:
+        scenario, symbols = self._scenario, self._scenario.symbols
+        if symbols is None or symbols & {*self._symbols}:
+            return
+        if not any(phase.halt.startswith("level") for phase in scenario.phases):  # which concern all
+            _log.warning("scenario %s has no effect: none of its symbols is simulated", scenario.name)
 
     def set_speed(self, speed: float) -> None:
         """Simulated seconds per second, 0.01 to 1000."""
@@ -72,7 +82,7 @@ class Simulation:
     def set_symbols(self, symbols: tuple[str, ...]) -> None:
         """Empty: our own list.  Symbols that stay keep their prices; the scenario starts again.
 
-        Bars that were not sent yet are lost.
+        A symbol that does not stay loses its bars that were not sent yet.
         """
         self._symbols = symbols or SYMBOLS
         if self._market is not None:
@@ -85,13 +95,13 @@ class Simulation:
         if self._is_present:
             self._skip_to(_find_start_ms(None))  # it stood still since the last run, the world did not
         self._clock.set_ms(self._now_ms, time.monotonic())
-        saving = asyncio.create_task(self._save_now_and_then(), name="market state")
         try:
-            while True:  # noqa: ASYNC110  the clock is what we wait for
-                await asyncio.sleep(self._play(emit))
+            async with Tasks() as tasks:
+                tasks.start("market state", self._save_now_and_then())
+                while True:  # noqa: ASYNC110  the clock is what we wait for
+                    await asyncio.sleep(self._play(emit))
         finally:
-            saving.cancel()
-            await asyncio.gather(saving, return_exceptions=True)
+            await self._save_last()
 
     def _play(self, emit: Callable[[bytes], None]) -> float:
         """One step; the seconds to wait until the next one."""
@@ -143,11 +153,12 @@ class Simulation:
             self._has_slipped = True
             _log.warning("the simulated market stood still, or cannot keep up with TEST_RATE: %s", what_follows)
 
-    def _make_market(self, state: bytes | None) -> Market:
+    def _make_market(self, state: bytes | None, is_old: bool = False) -> Market:
         config = self._config
+        seed = random.getrandbits(32) if config.test_seed is None else config.test_seed
         market = Market(
-            self._symbols, self._seed, config.test_rate, self._now_ms,
-            marker=config.test_marker, state=state, always_open=not self._is_exact,
+            self._symbols, seed, config.test_rate, self._now_ms,
+            marker=config.test_marker, state=state, always_open=not self._is_exact, is_old=is_old,
         )  # fmt: skip
         market.set_held(self._held)
         market.set_scenario(self._scenario, self._now_ms)
@@ -159,7 +170,7 @@ class Simulation:
         try:
             if self._redis is not None:
                 state = await self._redis.get(self._names.market)
-            return self._make_market(state)
+            return self._make_market(state, is_old=True)
         except (RedisError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             _log.warning("the simulated market starts from its usual prices (%s)", exc)
             return self._make_market(None)
@@ -168,14 +179,27 @@ class Simulation:
         is_well = True
         while self._redis is not None:
             await asyncio.sleep(_SAVE_EVERY_S)
-            assert self._market is not None
             try:
-                await self._redis.set(self._names.market, self._market.get_state())
+                await self._save(self._redis)
                 is_well = True
             except (RedisError, OSError) as exc:
                 if is_well:
                     _log.warning("the simulated market is not saved: Redis does not answer (%s)", exc)
                 is_well = False
+
+    async def _save(self, redis: "Redis") -> None:
+        assert self._market is not None
+        await redis.set(self._names.market, self._market.get_state())
+
+    async def _save_last(self) -> None:
+        """The run is being cancelled, so this must end soon and raise nothing."""
+        if self._redis is None:
+            return
+        try:
+            # asyncio.timeout() would not tell its own cancellation from that of the run.
+            await asyncio.wait_for(self._save(self._redis), _LAST_SAVE_S)
+        except (RedisError, OSError) as exc:  # OSError: TimeoutError too
+            _log.info("the simulated market was last saved up to a second ago (%s)", str(exc) or "no answer from Redis")
 
 
 def _find_start_ms(start: datetime | None) -> int:

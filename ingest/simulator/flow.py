@@ -107,7 +107,7 @@ class Flow:
                     stock.prices.append(price)
                     stock.sizes.append(size)
                     if counts:
-                        stock.marks.append(price)
+                        stock.last_sales.append(price)
                     if stock.has_trades:
                         append(
                             f'{stock.trade_head}{number}","x":{exchange},"p":{texts[price]},'

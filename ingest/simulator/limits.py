@@ -1,5 +1,7 @@
 """The bands of all symbols in the course of a day: when they begin, move, double and end.  Pure."""
 
+from collections.abc import Mapping
+
 from ingest.simulator.bands import DOUBLED_MS, LOOK_MS, REOPENING, REPEAT, UPDATE, Reference, make_bands
 from ingest.simulator.hours import Day
 from ingest.simulator.stock import Stock
@@ -15,14 +17,21 @@ class Limits:
         self._references: dict[str, Reference] = {}  # empty while there are no bands
         self._is_doubled = False
 
-    def begin(self, day: Day, now_ms: int) -> None:
-        """The regular session: first bands of all symbols, around the official open."""
+    def begin(self, day: Day, now_ms: int, references: Mapping[str, Reference]) -> None:
+        """The regular session: first bands of all symbols, around the price of now, which is the official open.
+
+        references: those of another run that go on, by symbol.
+        """
         self._is_doubled = _is_doubled(day, now_ms)
         for stock in self._stocks:
-            price = stock.totals.official_open or stock.middle
-            self._references[stock.symbol] = Reference(price, price)
+            price = stock.middle
+            self._references[stock.symbol] = references.get(stock.symbol) or Reference(price, price)
             if not stock.halt:
                 self._publish(stock, UPDATE, now_ms)
+
+    def find_reference(self, stock: Stock) -> Reference | None:
+        """What another run goes on with; None where that begins anew: without bands, and after a halt."""
+        return None if stock.halt else self._references.get(stock.symbol)
 
     def end(self) -> None:
         """After the close there are none."""
@@ -35,7 +44,7 @@ class Limits:
         """Its trades of a second."""
         reference = self._references.get(stock.symbol)
         if reference is not None:
-            reference.add(stock.marks)
+            reference.add(stock.last_sales)
 
     def on_second(self, day: Day, now_ms: int) -> None:
         """Move what must be moved."""
@@ -46,9 +55,9 @@ class Limits:
             for stock in self._stocks:
                 self._move(stock, now_ms)
         if now_ms % LOOK_MS == 0:
-            # In a limit state or a halt the reference stays what it is.
             for stock in self._stocks:
-                if self._references[stock.symbol].look() and not (stock.limit or stock.halt):
+                # In a limit state or a halt the reference stays what it is.
+                if self._references[stock.symbol].look(is_fixed=bool(stock.limit or stock.halt)):
                     self._publish(stock, UPDATE, now_ms)
 
     def _move(self, stock: Stock, now_ms: int) -> None:

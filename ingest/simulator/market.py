@@ -6,20 +6,21 @@ nor the steps in which it is advanced change an event.
 """
 
 from collections import deque
-from datetime import date
 from random import Random
 from typing import Final
 
 import msgspec
 
 from ingest.simulator.auctions import Auctions
-from ingest.simulator.bars import Bar, Totals, close_minute, close_second
+from ingest.simulator.bands import Reference
+from ingest.simulator.bars import Bar, Totals, close_minute, close_second, count_second
 from ingest.simulator.director import Director
 from ingest.simulator.draws import GAUSS
 from ingest.simulator.flow import Flow
 from ingest.simulator.hours import CLOSED, EXTENDED, REGULAR, Day, Hours
 from ingest.simulator.limits import Limits
 from ingest.simulator.listing import make_listings
+from ingest.simulator.saved import Saved, SavedStock
 from ingest.simulator.scenario import Scenario
 from ingest.simulator.stock import Stock
 from ingest.simulator.wire import MARKED, Wire
@@ -28,25 +29,9 @@ TYPES: Final = ("T", "Q", "A", "AM", "LULD", "NOI", "FMV")
 _BAR_DELAY_MS: Final = 2000  # from a bar's end to when it is sent
 _VALUE_EVERY_S: Final = 10
 _QUOTES: Final = 0.8  # of all quotes and trades
-
-
-class SavedStock(msgspec.Struct):
-    """What a symbol takes into another run."""
-
-    fair: float
-    regime: float
-    volume: int
-    turnover: int
-    official_open: int | None
-    trades: int
-
-
-class Saved(msgspec.Struct):
-    """A market between two runs."""
-
-    day: date
-    sequence: int
-    stocks: dict[str, SavedStock]
+# Added to `q` and to trade ids after an old state: what came after that state was saved used some that it does not know
+# of.  More than one core makes in 20 s; a market is saved every second, unless Redis is away.
+_JUMP: Final = 10_000_000
 
 
 class Market:
@@ -61,8 +46,12 @@ class Market:
         marker: bool = False,
         state: bytes | None = None,
         always_open: bool = True,
+        is_old: bool = False,
     ) -> None:
-        """symbols: at least one.  state: of get_state(); raises msgspec.MsgspecError if it is none."""
+        """symbols: at least one.  state: of get_state(); raises msgspec.MsgspecError if it is none.
+
+        is_old: events may have been made since the state was.
+        """
         listings = make_listings(symbols)
         self._rate, self._total = rate, float(sum(listing.weight for listing in listings))
         ending = MARKED if marker else "}"
@@ -81,8 +70,9 @@ class Market:
         self._date = self._hours.get_day(start_ms).date
         self._session: int | None = None  # None: nothing happened yet
         self._has_begun = False  # this second
+        self._references: dict[str, Reference] = {}  # of another run, until the first second begins
         if state is not None:
-            self._load(state)
+            self._load(state, _JUMP if is_old else 0)
 
     def set_held(self, held: frozenset[str]) -> None:
         """The channels whose events are emitted: EV.SYM, EV.* or *."""
@@ -136,13 +126,13 @@ class Market:
     def _end_second(self) -> None:
         now_ms, bars, self._has_begun = self._second_ms, [], False
         for stock in self._stocks:
-            if stock.sizes:
-                bar = close_second(stock.totals, now_ms, stock.prices, stock.sizes, stock.marks)
+            if stock.sizes or stock.totals.second.trades:
+                bar = close_second(stock.totals, now_ms, stock.prices, stock.sizes, stock.last_sales)
                 bars += [] if bar is None else [(stock, bar)]
                 self._limits.add(stock)
                 stock.prices.clear()
                 stock.sizes.clear()
-                stock.marks.clear()
+                stock.last_sales.clear()
         self._second_ms += 1000
         self._flow.next_second()
         if self._second_ms % 60_000 == 0:
@@ -200,14 +190,15 @@ class Market:
             self._auctions.open(now_ms)
         if closes:
             self._auctions.close(now_ms)
+        references, self._references = {} if opens else self._references, {}
         if session == REGULAR and not closes:
-            self._begin_session(day, now_ms)
+            self._begin_session(day, now_ms, references)
 
-    def _begin_session(self, day: Day, now_ms: int) -> None:
+    def _begin_session(self, day: Day, now_ms: int, references: dict[str, Reference]) -> None:
         for stock in self._stocks:
             if stock.totals.official_open is None and not stock.halt:
                 stock.totals.official_open = stock.middle  # nobody saw the auction: we started in the middle of the day
-        self._limits.begin(day, now_ms)
+        self._limits.begin(day, now_ms, references)
 
     def _change_regimes(self) -> None:
         """Each symbol's once a minute, not all at once."""
@@ -225,22 +216,37 @@ class Market:
         self._flow.set_rate(self._rate * self._hours.get_shape(self._second_ms) * total / self._total)
 
     def get_state(self) -> bytes:
-        """For another run: prices go on where they were, and on the same day the day's totals."""
-        stocks = {
-            s.symbol: SavedStock(s.fair, s.regime, s.totals.volume, s.totals.turnover, s.totals.official_open, s.trades)
-            for s in self._stocks
-        }
-        return msgspec.json.encode(Saved(self._date, self._wire.sequence, stocks))
+        """For another run: prices go on where they were, and on the same day the day's totals and the bands."""
+        stocks = {stock.symbol: self._save(stock) for stock in self._stocks}
+        bars = [(at_ms, [(stock.symbol, bar) for stock, bar in some]) for at_ms, some in self._bars]
+        wire = self._wire
+        return msgspec.json.encode(Saved(self._date, self._second_ms, wire.sequence, wire.imbalances, stocks, bars))
 
-    def _load(self, state: bytes) -> None:
+    def _save(self, stock: Stock) -> SavedStock:
+        totals = count_second(stock.totals, stock.prices, stock.sizes, stock.last_sales)
+        return SavedStock(stock.fair, stock.regime, stock.trades, totals, self._limits.find_reference(stock))
+
+    def _load(self, state: bytes, jump: int) -> None:
         saved = msgspec.json.decode(state, type=Saved)
-        is_today = saved.day == self._date
-        self._wire.sequence = saved.sequence if is_today else 0
-        for stock in self._stocks:
-            if own := saved.stocks.get(stock.symbol):
-                stock.fair, stock.regime = own.fair, own.regime
-                stock.refit(is_extended=False)
-                stock.requote()
-                if is_today:
-                    stock.totals = Totals(own.volume, own.turnover, own.official_open)
-                    stock.trades = own.trades
+        stocks = {stock.symbol: stock for stock in self._stocks if stock.symbol in saved.stocks}
+        for symbol, stock in stocks.items():
+            stock.fair, stock.regime = saved.stocks[symbol].fair, saved.stocks[symbol].regime
+            stock.refit(is_extended=False)
+            stock.requote()
+        if saved.day == self._date:
+            self._wire.sequence, self._wire.imbalances = saved.sequence + jump, saved.imbalances + jump
+            for symbol, stock in stocks.items():
+                self._load_day(stock, saved.stocks[symbol], saved.second_ms, jump)
+            if not jump:  # else some may have been sent
+                self._bars.extend(
+                    (at_ms, [(stocks[s], bar) for s, bar in some if s in stocks]) for at_ms, some in saved.bars
+                )
+
+    def _load_day(self, stock: Stock, saved: SavedStock, second_ms: int, jump: int) -> None:
+        stock.totals, stock.trades = saved.totals, saved.trades + jump
+        if second_ms != self._second_ms:
+            close_second(stock.totals, second_ms, [], [], [])  # its bar would come without what followed
+        if second_ms // 60_000 != self._second_ms // 60_000:
+            close_minute(stock.totals, second_ms)
+        if saved.reference is not None:
+            self._references[stock.symbol] = saved.reference

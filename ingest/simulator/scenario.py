@@ -25,7 +25,12 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(min_length=1, max_length=60, title="1 to 60 characters", description="what pictures and logs call it")
     ]
     seconds: Annotated[
-        float, Meta(ge=0, le=86400, description="how long, in simulated seconds; 0 (the last phase only): to the close")
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="how long, in simulated seconds: 1 or more; 0 (the last phase only): to the close",
+        ),
     ] = 0.0
     volatility: Annotated[float, Meta(ge=0, le=50, description="factor on how far prices move")] = 1.0
     activity: Annotated[float, Meta(ge=0.01, le=100, description="factor on the number of events")] = 1.0

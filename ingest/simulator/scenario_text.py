@@ -18,7 +18,7 @@ from ingest.simulator.toml_lines import KeyPath, map_lines, split_statements
 MOST_BYTES: Final = 16 * 1024  # a longer file is refused: looking for a mistake's line may read it once per line
 MOST_LINES: Final = 400  # so is one of more lines
 MOST_PHASES: Final = 100  # and one of more phases, those that `scenario` stands for counted: find() walks them all
-LEAST_SECONDS: Final = 0.001  # a shorter phase is refused: the simulated clock has milliseconds
+LEAST_SECONDS: Final = 1  # a shorter phase is refused: phases change on whole seconds, so it might never be
 _SHOWN_CHARACTERS: Final = 60  # of what the user wrote
 
 
@@ -172,6 +172,11 @@ def _build_phases(entry: dict[str, Any], path: KeyPath, others: Mapping[str, Sce
     phase = _convert(entry, Phase, path, "scenario")
     if 0 < phase.seconds < LEAST_SECONDS:
         raise _Mistake((*path, "seconds"), f"{phase.seconds}: expected 0 or at least {LEAST_SECONDS}")
+    for key in ("drift", "activity_to"):
+        if not phase.seconds and getattr(phase, key):
+            raise _Mistake(
+                (*path, key), "beside seconds of 0: it goes on until the end of the phase, and there is none"
+            )
     if phase.limit and phase.halt:
         raise _Mistake((*path, "halt"), "beside limit: while a stock is halted there is no price at the band")
     return (phase,)

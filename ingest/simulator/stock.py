@@ -58,12 +58,12 @@ class Stock:
         "held",
         "high",
         "high_band",
+        "last_sales",
         "limit",
         "listing",
         "lot",
         "low",
         "low_band",
-        "marks",
         "prices",
         "prints",
         "quote_head",
@@ -98,10 +98,10 @@ class Stock:
         self.low_band, self.high_band = 0, 0  # 0: there are none now
         self.totals = Totals()
         self.trades = 0  # of this day; gives trade ids
-        # The trades of this second: prices and sizes of all, and prices of those that set prices.
+        # The trades of this second: prices and sizes of all, and prices of those that set prices (a tape's last sales).
         self.prices: list[int] = []
         self.sizes: list[int] = []
-        self.marks: list[int] = []
+        self.last_sales: list[int] = []
         self.held: frozenset[str] = frozenset()  # event types
         self.has_quotes = self.has_trades = False  # held
         self.trade_head = f'{{"ev":"T","sym":"{self.symbol}","i":"'

@@ -24,8 +24,8 @@ class Wire:
         self.events: list[str] = []  # bound: advance() is called in steps, and takes all
         self.texts = PriceTexts()
         self.sequence = 0  # one for all symbols, as a tape's is: each symbol sees it rise, with gaps
+        self.imbalances = 0
         self._ending = ending
-        self._imbalances = 0
 
     def take(self) -> list[bytes]:
         """The frames of all events since the last call."""
@@ -73,11 +73,11 @@ class Wire:
 
     def imbalance(self, stock: Stock, kind: str, at: int, surplus: int, paired: int, now_ms: int) -> None:
         """NOI, in shares; kind: M core opening, C closing, H reopening; at: hhmm in New York."""
-        self._imbalances += 1
+        self.imbalances += 1
         if "NOI" in stock.held:
             self.events.append(
                 f'{{"ev":"NOI","T":"{stock.symbol}","t":{now_ms * 1_000_000},"at":{at},"a":"{kind}",'
-                f'"i":{self._imbalances},"x":{_PRIMARY[stock.listing.tape]},"o":{surplus},"p":{paired},'
+                f'"i":{self.imbalances},"x":{_PRIMARY[stock.listing.tape]},"o":{surplus},"p":{paired},'
                 f'"b":{self.texts[stock.middle]}{self._ending}'
             )
 

@@ -1,9 +1,11 @@
 """The built-in scenarios, played by the market: what docs/scenarios.md promises of each."""
 
+import json
 from itertools import pairwise
 
 import pytest
 
+from ingest.simulator.listing import SYMBOLS
 from ingest.simulator.market import Market
 from ingest.simulator.scenario_file import load_scenario
 from tests.pictures.rows import Row, collect
@@ -11,6 +13,7 @@ from tests.pictures.rows import Row, collect
 ELEVEN_MS = 1_795_190_400_000  # in New York, on Friday 2026-11-20
 BEFORE_S = 60
 RATE = 10  # events a second
+TEN = ("SPY", *SYMBOLS[:9])
 
 
 def play(name: str, seconds: float) -> list[Row]:
@@ -18,6 +21,12 @@ def play(name: str, seconds: float) -> list[Row]:
     start_ms = ELEVEN_MS - BEFORE_S * 1000
     market = Market(("AAPL",), 5, RATE, start_ms, always_open=False)
     return collect(market, "AAPL", load_scenario(name), ELEVEN_MS, (start_ms, ELEVEN_MS + round(seconds * 1000)))
+
+
+def read_last_sales(market: Market, to_ms: int) -> dict[str, float]:
+    """The price of each symbol's last trade up to a time."""
+    trades = (event for frame in market.advance(to_ms) for event in json.loads(frame))
+    return {trade["sym"]: trade["p"] for trade in trades}
 
 
 def get_prices(rows: list[Row], start_s: float, end_s: float) -> list[float]:
@@ -42,12 +51,19 @@ def test_a_jump_lies_between_one_trade_and_the_next(name: str) -> None:
     assert steps[-1] > 0.025 and steps[-2] < 0.005
 
 
-def test_market_wide_halts_begin_at_their_levels_and_are_without_trades() -> None:
-    rows = play("market_wide_halt", 3900)
-    before = get_prices(rows, -BEFORE_S, 0)[-1]
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_market_wide_halts_begin_when_their_levels_are_reached_and_are_without_trades(seed: int) -> None:
+    """By the last sales of all symbols against those before the scenario, of which SPY stands for the S&P 500."""
+    market = Market(TEN, seed, RATE, ELEVEN_MS - BEFORE_S * 1000, always_open=False)
+    market.set_held(frozenset({"T.*"}))
+    before = read_last_sales(market, ELEVEN_MS)
+    market.set_scenario(load_scenario("market_wide_halt"), ELEVEN_MS)
     for halt_s, end_s, percent in ((600, 1500, -7), (2100, 3000, -13), (3600, 3900, -20)):
-        assert (get_prices(rows, 0, halt_s)[-1] / before - 1) * 100 == pytest.approx(percent, abs=1)
-        assert get_prices(rows, halt_s + 1, end_s) == []
+        sales = before | read_last_sales(market, ELEVEN_MS + halt_s * 1000)
+        changes = {symbol: (sale / before[symbol] - 1) * 100 for symbol, sale in sales.items()}
+        assert percent - 0.9 < changes["SPY"] <= percent
+        assert percent - 0.9 < sum(changes.values()) / len(changes) <= percent
+        assert read_last_sales(market, ELEVEN_MS + end_s * 1000) == {}
 
 
 def test_a_halt_reopens_where_it_began() -> None:

@@ -51,11 +51,11 @@ def aggregate(
     trades: list[Event], day: tuple[int, int], length_ms: int, start_ms: int, official: float | None
 ) -> Event:
     """What a bar of these trades must say; `day`: volume and turnover up to the bar's end."""
-    marks = [t["p"] for t in trades if 37 not in t.get("c", [])]
+    sales = [t["p"] for t in trades if 37 not in t.get("c", [])]
     volume, turnover = add(trades)
     bar = {
         "ev": "A" if length_ms == 1000 else "AM", "sym": trades[0]["sym"], "v": volume, "av": day[0], "op": official,
-        "vw": divide(turnover, volume) / 10_000, "o": marks[0], "c": marks[-1], "h": max(marks), "l": min(marks),
+        "vw": divide(turnover, volume) / 10_000, "o": sales[0], "c": sales[-1], "h": max(sales), "l": min(sales),
         "a": divide(day[1], day[0]) / 10_000, "z": volume // len(trades), "s": start_ms, "e": start_ms + length_ms,
         "dv": f"{volume}.0", "dav": f"{day[0]}.0",
     }  # fmt: skip

@@ -21,6 +21,7 @@ class Memory:
 
     def __init__(self, value: bytes | None = None, fails: bool = False) -> None:
         self.value, self.fails, self.writes = value, fails, 0
+        self.hangs = False
 
     async def get(self, name: str) -> bytes | None:
         assert name == "polygon:{stocks}:market"
@@ -31,6 +32,8 @@ class Memory:
         assert name == "polygon:{stocks}:market"
         self.writes += 1
         self._fail()
+        if self.hangs:
+            await asyncio.Event().wait()
         self.value = value
 
     def _fail(self) -> None:
@@ -53,7 +56,8 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await asyncio.wait({self.task}, timeout=5)
+        assert self.task.done(), "a run ends when it is cancelled"
 
     async def until(self, fact: Any, limit_s: float = 20) -> None:
         """Wait for what `fact` says of the events."""
@@ -183,6 +187,59 @@ async def test_another_run_goes_on_where_the_last_one_was() -> None:
     for symbol in ("AAPL", "SPY"):
         quotes = pick(second.events, "Q", symbol=symbol)
         assert quotes[0]["bp"] * 10_000 == pytest.approx(state["stocks"][symbol]["fair"], rel=0.002)
+
+
+async def test_the_end_of_a_run_is_saved() -> None:
+    memory = Memory()
+    async with Running(memory) as running:
+        await running.until(count(300))
+    assert memory.value is not None
+    newest = max(e["q"] for e in pick(running.events, "T", "Q", "LULD"))
+    assert json.loads(memory.value)["sequence"] == newest
+
+
+async def test_what_another_run_saved_may_be_old_so_its_numbers_are_not_used_again() -> None:
+    memory = Memory()
+    async with Running(memory) as first:
+        await first.until(count(300))
+    async with Running(memory) as second:
+        await second.until(count(300))
+    numbers = [[e["q"] for e in pick(run.events, "T", "Q")] for run in (first, second)]
+    assert min(numbers[1]) > max(numbers[0]) + 1_000_000
+
+
+@pytest.mark.parametrize(("hangs", "fails"), [(True, False), (False, True)])
+async def test_a_run_ends_within_a_second_though_redis_does_not_answer(hangs: bool, fails: bool) -> None:
+    memory = Memory()
+    running = Running(memory)
+    async with running:
+        await running.until(count(300))
+        memory.hangs, memory.fails = hangs, fails
+        begin = time.monotonic()
+    assert running.task.cancelled() and time.monotonic() - begin < 1
+    assert memory.writes
+
+
+async def test_a_short_pause_changes_nothing_about_the_market() -> None:
+    async with Running() as running:
+        await running.until(count(3000))
+    seen = len(running.events)
+    async with running:
+        await running.until(count(seen + 6000))
+    numbers = [e["q"] for e in pick(running.events, "T", "Q", "LULD")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    told = [e["t"] // 10**9 for e in pick(running.events, "LULD")]
+    assert len(set(told)) == 1, "the bands of the beginning, which no other market repeats"
+
+
+async def test_a_scenario_for_symbols_that_are_not_simulated_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    running = Running()
+    phase = Phase(name="jump", seconds=5, jump=3)
+    running.simulation.set_scenario(make_scenario(phase, symbols=frozenset({"SPY", "F"})))
+    running.simulation.set_scenario(make_scenario(Phase(name="h", seconds=5, halt="level1"), symbols=frozenset({"F"})))
+    assert caplog.records == []
+    running.simulation.set_scenario(make_scenario(phase, symbols=frozenset({"F", "ZZB"})))
+    assert [r.message for r in caplog.records] == ["scenario test has no effect: none of its symbols is simulated"]
 
 
 @pytest.mark.usefixtures("fast_saving")

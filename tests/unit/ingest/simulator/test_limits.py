@@ -99,11 +99,25 @@ def test_there_are_no_bands_outside_the_regular_hours() -> None:
 
 
 def test_a_wild_price_turns_at_the_band() -> None:
-    wild = make_scenario(Phase(name="wild", seconds=60, drift=40))
+    wild = make_scenario(Phase(name="wild", seconds=60, volatility=50))
     events = play(55, rate=100, scenario=wild, held=frozenset({"Q.AAPL", "LULD.AAPL", "T.AAPL"}))
     bands: Event = {}
     for event in events:
         bands = event if event["ev"] == "LULD" else bands
         if event["ev"] == "Q":
             assert bands["l"] <= event["bp"] < event["ap"] <= bands["h"]
-    assert max(e["ap"] for e in pick(events, "Q")) > 1.04 * pick(events, "Q")[0]["ap"]
+    first, *others = pick(events, "Q")
+    assert max(abs(e["ap"] / first["ap"] - 1) for e in others) > 0.04
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "F"])
+def test_the_reference_stays_in_a_limit_state_and_takes_all_five_minutes_after_it(symbol: str) -> None:
+    limit = make_scenario(Phase(name="limit", seconds=170, limit="up"), symbols=frozenset({symbol}))
+    events = play(181, "2026-11-20T12:00:00", rate=200, scenario=limit, held=frozenset({"T.*", "LULD.*"}))
+    first, *states, moved = pick(events, "LULD", symbol=symbol)
+    assert {(e["l"], e["h"]) for e in states} == {(first["l"], first["h"])}
+    end_ms = at("2026-11-20T12:03:00")
+    prices = [units(t["p"]) for t in pick(events, "T", symbol=symbol) if 37 not in t.get("c", []) and t["t"] < end_ms]
+    listing, mean = LISTINGS[symbol], divide(sum(prices), len(prices))
+    bands = make_bands(mean, listing.tier, listing.price, False)
+    assert (moved["t"] // 1_000_000, units(moved["l"]), units(moved["h"])) == (end_ms, *bands)

@@ -1,0 +1,128 @@
+"""What a market takes into another run: bands, bars and numbers go on as if there had been one run only."""
+
+import json
+import time
+from itertools import pairwise
+
+import pytest
+
+from ingest.simulator.listing import SYMBOLS as MANY
+from ingest.simulator.market import Market
+from ingest.simulator.scenario import Phase
+from tests.unit.ingest.simulator.played import NOON, SYMBOLS, Event, at, make_market, make_scenario, pick, read, units
+from tests.unit.ingest.simulator.test_bars import expect_bars
+
+RISE = make_scenario(Phase(name="rise", seconds=600, drift=12))
+
+
+def restart(before: Market, now_ms: int, is_old: bool = False, rate: float = 150) -> Market:
+    """Another run, from that time on."""
+    after = Market(SYMBOLS, 99, rate, now_ms, state=before.get_state(), always_open=False, is_old=is_old)
+    after.set_held(frozenset({"*"}))
+    return after
+
+
+def make_restarted(cut_ms: int, pause_ms: int = 0, length_ms: int = 190_000, is_old: bool = False) -> list[Event]:
+    """A stretch from noon on that is cut after `cut_ms` and goes on after a pause."""
+    market, cut = make_market(rate=150), at(NOON) + cut_ms
+    events = list(read(market.advance(cut)))
+    return events + list(read(restart(market, cut + pause_ms, is_old).advance(at(NOON) + length_ms)))
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "F", "SPY"])
+def test_prices_and_bands_stay_where_the_day_has_led_them(symbol: str) -> None:
+    before, end_ms = make_market(rate=150), at(NOON) + 610_400
+    before.set_scenario(RISE, at(NOON))
+    first = list(read(before.advance(end_ms)))
+    second = list(read(restart(before, end_ms + 3000).advance(end_ms + 5000)))
+    last, bands = pick(first, "LULD", symbol=symbol)[-1], pick(second, "LULD", symbol=symbol)[0]
+    assert units(last["l"]) > 1.03 * units(pick(first, "LULD", symbol=symbol)[0]["l"])
+    assert (bands["l"], bands["h"]) == (last["l"], last["h"])
+    bids = [pick(part, "Q", symbol=symbol)[at_]["bp"] for part, at_ in ((first, -1), (second, 0))]
+    assert bids[1] == pytest.approx(bids[0], rel=0.003)
+
+
+def test_the_five_minutes_of_the_reference_go_on() -> None:
+    market, cut = make_market(rate=150), at(NOON) + 100_500
+    market.set_scenario(RISE, at(NOON))
+    market.advance(cut)
+    saved, again = (json.loads(m.get_state())["stocks"] for m in (market, restart(market, cut)))
+    assert all(stock["reference"]["looks"] for stock in saved.values())
+    after = restart(market, cut)
+    after.advance(cut + 100)
+    references = {s: stock["reference"] for s, stock in json.loads(after.get_state())["stocks"].items()}
+    assert {s: reference["looks"] for s, reference in references.items()} == {
+        s: stock["reference"]["looks"] for s, stock in saved.items()
+    }
+    assert set(again) == set(saved)
+
+
+def find_center(events: list[Event], symbol: str) -> float:
+    """Of the first bands."""
+    bands = pick(events, "LULD", symbol=symbol)[0]
+    return float(bands["l"] + bands["h"]) / 2
+
+
+def test_after_a_halt_the_reference_begins_anew() -> None:
+    market = make_market(rate=150)
+    market.set_scenario(make_scenario(Phase(name="halt", seconds=600, halt="level1", jump=-30)), at(NOON))
+    market.advance(at(NOON) + 10_000)
+    events = list(read(restart(market, at(NOON) + 12_000).advance(at(NOON) + 13_000)))
+    for symbol in SYMBOLS:
+        assert find_center(events, symbol) == pytest.approx(pick(events, "Q", symbol=symbol)[0]["bp"], rel=0.02)
+
+
+@pytest.mark.parametrize("end", ["2026-11-20T09:30:00", "2026-11-23T12:00:00"])
+def test_on_another_day_and_at_the_open_the_reference_begins_anew(end: str) -> None:
+    start = "2026-11-20T09:29:30"
+    market = make_market(start, rate=150, always_open=True)
+    market.set_scenario(make_scenario(Phase(name="rise", seconds=26, drift=4)), at(start))
+    market.advance(at(start) + 26_000)
+    events = list(read(restart(market, at(end)).advance(at(end) + 1000)))
+    for symbol in SYMBOLS:
+        assert find_center(events, symbol) == pytest.approx(pick(events, "Q", symbol=symbol)[0]["bp"], rel=0.01)
+
+
+@pytest.mark.parametrize("cut_ms", [60_700, 61_000, 95_400, 119_900, 120_000])
+@pytest.mark.parametrize(("kind", "length_ms"), [("A", 1000), ("AM", 60_000)])
+def test_bars_are_the_aggregates_of_the_trades_of_both_runs(kind: str, length_ms: int, cut_ms: int) -> None:
+    events = make_restarted(cut_ms)
+    for symbol in SYMBOLS:
+        bars, trades = pick(events, kind, symbol=symbol), pick(events, "T", symbol=symbol)
+        expected = expect_bars(trades, length_ms, bars[0]["op"])
+        assert bars == [bar for bar in expected if bar["e"] < at(NOON) + 188_000]
+
+
+def test_after_a_pause_within_the_minute_its_bar_is_whole_and_after_a_longer_one_it_is_that_of_its_own_minute() -> None:
+    for pause_ms in (7_300, 61_000):
+        events = make_restarted(95_400, pause_ms)
+        for symbol in ("AAPL", "SPY"):
+            bars, trades = pick(events, "AM", symbol=symbol), pick(events, "T", symbol=symbol)
+            expected = {bar["s"]: bar for bar in expect_bars(trades, 60_000, bars[0]["op"])}
+            assert len(bars) == (3 if pause_ms < 60_000 else 2)
+            assert all(bar == expected[bar["s"]] for bar in bars)
+
+
+def test_numbers_of_an_old_state_are_never_used_again() -> None:
+    market, cut = make_market(rate=150), at(NOON) + 5000
+    market.advance(cut)
+    after = restart(market, cut + 1000, is_old=True)
+    used = list(read(market.advance(cut + 1000)))  # made after the state was
+    second = list(read(after.advance(cut + 3000)))
+    for symbol in SYMBOLS:
+        numbers = [[e["q"] for e in pick(part, "T", "Q", "LULD", symbol=symbol)] for part in (used, second)]
+        assert max(numbers[0]) < min(numbers[1]) and all(a < b for a, b in pairwise(numbers[1]))
+        ids = [{t["i"] for t in pick(part, "T", symbol=symbol)} for part in (used, second)]
+        assert ids[1] and not ids[0] & ids[1]
+
+
+def test_state_of_30_symbols_is_made_in_a_millisecond() -> None:
+    market = Market(MANY[:30], 1, 3000, at(NOON), always_open=False)
+    market.advance(at(NOON) + 310_500)
+    took = []
+    for _ in range(20):
+        begin = time.process_time()
+        market.get_state()
+        took.append(time.process_time() - begin)
+    assert min(took) < 0.001
+    print(f"{min(took) * 1e6:.0f} us, {len(market.get_state())} bytes")
