@@ -65,6 +65,7 @@ class Rehearsal:
         self.speed = config.test_speed
         self._set_programme(self._find_part(config.test_scenario))
         self._guest: Guest | None = None
+        self._finished = ""  # the id of the last guest that played to its end
         self._is_over = False  # the programme was a recording, and has ended
         self.on_changed: Callable[[], None] = lambda: None
         self.enabled = True
@@ -92,7 +93,7 @@ class Rehearsal:
         return Indicator(mode, self._part.name, (), self.enabled)
 
     def get_status(self) -> dict[str, Any]:
-        """What operators are told; `replay` is the id of the guest."""
+        """What operators are told; `replay` is the id of the guest, `finished` of the last one that was played out."""
         return {
             "enabled": self.enabled,
             "scenario": self._part.name,
@@ -100,6 +101,7 @@ class Rehearsal:
             "symbols": list(self.symbols),
             "frames": self.frames,
             "replay": self._guest.id if self._guest is not None else "",
+            "finished": self._finished,
             "over": self._is_over,
             "progress": {} if self._part.replayer is None else self._part.replayer.get_status(),
         }
@@ -204,6 +206,7 @@ class Rehearsal:
         if (problem := task.exception()) is not None:
             _log.error("test data: %s: %s", part.name, problem)
         if self._guest is not None:
+            self._finished = self._finished if problem is not None else self._guest.id
             self._end_guest()
         else:
             self._is_over = True

@@ -39,7 +39,7 @@ def _describe_progress(progress: dict[str, Any]) -> str:
 
 
 async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
-    """Play until it is over; whatever ends this ends the replay too."""
+    """Play until it is over; whatever ends this ends the replay too.  Raises NotDone, also if it ended too early."""
     status = await asker.ask("replay", {"id": ident, **args})
     say(describe(status))
     looks = 0
@@ -54,6 +54,11 @@ async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
         with contextlib.suppress(NotDone):  # whoever asked hears of the first failure
             await asker.ask("stop", {"id": ident})
         raise
+    if status.get("finished") != ident:
+        raise NotDone(
+            "ended before its end: another replay or scenario took its place, its file cannot be read on, or ingest "
+            f"was started anew; now {describe(status)}"
+        )
     click.echo(f"over; now {describe(status)}")
 
 

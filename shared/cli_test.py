@@ -16,9 +16,10 @@ def describe(status: dict[str, Any]) -> str:
     if status["mode"] == "live":
         return "live: no test data"
     symbols = f"{len(status['symbols'])} symbols: {','.join(status['symbols'])}" if status["symbols"] else "own symbols"
+    speed = "" if status["replay"] else f"speed {status['speed']:g}, "  # a replay that is asked for has its own
     off = "" if status["enabled"] else ", disabled"
     over = ", over" if status["over"] and not status["replay"] else ""
-    return f"{status['mode']}, scenario {status['scenario']}, speed {status['speed']:g}, {symbols}{off}{over}"
+    return f"{status['mode']}, scenario {status['scenario']}, {speed}{symbols}{off}{over}"
 
 
 def make_absolute(scenario: str) -> str:

@@ -24,6 +24,9 @@ SYNC_EVERY_S: Final = 5.0  # what a power cut may cost; a kill of this process c
 _BLOCK_MS: Final = 250
 _ENTRIES: Final = 64  # read at once: each holds a batch, so mostly < 16 MiB together
 _RETRY_S: Final = 0.5
+_FIRST_WITHIN_S: Final = 5.0
+_NOBODY: Final = "no ingest is running: start one (make run); waiting for it"
+_NOTHING: Final = "nothing comes yet: ingest receives what clients hold, and records that; let one subscribe"
 _TOOK_OVER: Final = "another ingest took over, or it was not asked for frames"
 _TRIMMED: Final = "the recorder was away for longer than Redis keeps frames"
 
@@ -38,6 +41,7 @@ class Recorder:
         self._from: bytes | None = None  # the id to read on from; None before Redis has answered
         self._last: bytes | None = None  # the id of the last entry that was read
         self._last_us = 0
+        self._began_s = time.monotonic()
         self.frames = 0
         self.events = 0  # counted by a key's text, so not for bookkeeping
         self.holes = 0
@@ -71,10 +75,14 @@ class Recorder:
             try:
                 await self._redis.set(self._names.recording, who, ex=ASK_EXPIRES_S)
                 is_there = await self._redis.exists(self._names.ingest)
-                self.trouble = "" if is_there else "no ingest is running: start one (make run); waiting for it"
+                self.trouble = self._find_trouble() if is_there else _NOBODY
             except (RedisError, OSError):
                 self.trouble = "Redis does not answer: start it, or mend REDIS_URL; trying again"
             await asyncio.sleep(ASK_EVERY_S)
+
+    def _find_trouble(self) -> str:
+        is_empty = not self.frames and time.monotonic() - self._began_s > _FIRST_WITHIN_S
+        return _NOTHING if is_empty else ""
 
     async def _read(self) -> None:
         while True:

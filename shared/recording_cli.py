@@ -53,7 +53,8 @@ def record(file: Path, rotate: Rotation | None) -> None:
     try:
         asyncio.run(_record(settings, file, writer))
     except OSError as exc:
-        _fail(f"{writer.path}: {exc.strerror}; all but the last second is safe. Make room, record into another file")
+        where = exc.filename or writer.path
+        _fail(f"{where}: {exc.strerror}; all but the last second is safe. Make room, record into another file")
 
 
 def _fail(line: str) -> NoReturn:

@@ -13,6 +13,7 @@ from shared.recording import (
     HEAD_BYTES,
     HEADER_BYTES,
     MARK,
+    BadRecording,
     Head,
     Header,
     Record,
@@ -57,28 +58,41 @@ class Span(NamedTuple):
     file_bytes: int  # of all parts
 
 
-def find_parts(path: Path) -> list[Path]:
-    """The files of a recording in their order; raises BadRecording or OSError for the first."""
+def find_parts(path: Path, on_damage: Callable[[Damage], None] = lambda _damage: None) -> list[Path]:
+    """The files of a recording in their order; raises BadRecording or OSError for the first.
+
+    A part that was begun as its recorder was killed has no whole header: it is told as damage, and the recording ends.
+    """
     first = _read_header(path)
     parts = [path]
     if first.part == 0:
         while (following := get_part_path(path, len(parts))).exists():
-            if _read_header(following) != Header(first.recording, len(parts)):
+            try:
+                header = _read_header(following)
+            except BadRecording:
+                on_damage(Damage(following, 0, following.stat().st_size, True))
+                break
+            if header != Header(first.recording, len(parts)):
                 break
             parts.append(following)
     return parts
 
 
 def _read_header(path: Path) -> Header:
-    with path.open("rb") as file:
-        return decode_header(file.read(HEADER_BYTES), str(path))
+    if path.exists() and not path.is_file():
+        raise BadRecording(f"{path}: is not a file")  # to open a pipe could take for ever
+    try:
+        with path.open("rb") as file:
+            return decode_header(file.read(HEADER_BYTES), str(path))
+    except ValueError:
+        raise BadRecording(f"{str(path)!r}: is not a path") from None  # it has a NUL
 
 
 class RecordingReader:
     """A recording on the disk; each iteration opens its files anew.  Raises BadRecording or OSError."""
 
     def __init__(self, path: Path, on_damage: Callable[[Damage], None] = lambda _damage: None) -> None:
-        self.parts = find_parts(path)
+        self.parts = find_parts(path, on_damage)
         self._on_damage = on_damage
 
     def read_span(self) -> Span:

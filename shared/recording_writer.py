@@ -41,13 +41,10 @@ class RecordingWriter:
         """`recording` is any number that no other recording has, such as the time; FileExistsError for a file."""
         self._path = path
         self._rotation = rotation or _NEVER
-        self._header = Header(recording, 0)
         if get_part_path(path, 1).exists():
             raise FileExistsError(f"{get_part_path(path, 1)} exists, and would be read as a part of {path}")
-        self._part_bytes = 0
-        self._part_from_us: int | None = None
         self._closed_bytes = 0  # of the parts before
-        self._descriptor = self._open()
+        self._open(Header(recording, 0))
         self._start_chunk()
 
     @property
@@ -60,11 +57,19 @@ class RecordingWriter:
         """In all parts."""
         return self._closed_bytes + self._part_bytes
 
-    def _open(self) -> int:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._descriptor, self._part_bytes, self._part_from_us = descriptor, 0, None
-        self._write(encode_header(self._header))
-        return descriptor
+    def _open(self, header: Header) -> None:
+        """Go on with a new part, which has its header; if that cannot be, all stays as it was."""
+        path, data = get_part_path(self._path, header.part), encode_header(header)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _write_all(descriptor, data)
+        except OSError as exc:
+            os.close(descriptor)
+            path.unlink()
+            raise OSError(exc.errno, exc.strerror, str(path)) from None
+        self._descriptor, self._header = descriptor, header
+        self._part_bytes = len(data)
+        self._part_from_us: int | None = None
 
     def _start_chunk(self) -> None:
         self._records: list[bytes] = []
@@ -117,17 +122,15 @@ class RecordingWriter:
 
     def _rotate(self) -> None:
         self.begin_sync()()
-        os.close(self._descriptor)
-        self._closed_bytes += self._part_bytes
-        self._header = self._header._replace(part=self._header.part + 1)
-        self._open()
+        before, size = self._descriptor, self._part_bytes
+        self._open(self._header._replace(part=self._header.part + 1))
+        os.close(before)
+        self._closed_bytes += size
 
     def _write(self, data: bytes) -> None:
         """All of it or nothing: after a full disk the file ends with a whole chunk."""
         try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:] if written else data)
+            _write_all(self._descriptor, data)
         except OSError:
             os.ftruncate(self._descriptor, self._part_bytes)
             raise
@@ -152,3 +155,9 @@ class RecordingWriter:
             self.begin_sync()()
         finally:
             os.close(self._descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.write(descriptor, data[written:] if written else data)

@@ -142,6 +142,7 @@ async def test_a_guest_plays_until_it_is_over_and_then_the_programme_goes_on() -
     assert (status["replay"], status["progress"]) == ("a1", {"position_s": 1.0, "total_s": 2.0})
     stage.recording.end.set()
     await stage.until(lambda: stage.market.is_playing)
+    assert stage.rehearsal.get_status()["finished"] == "a1"
     assert stage.rehearsal.get_indicator().mode == "simulated"
     assert stage.frames == [b"[market]", b"[recording]", b"[market]"]
     assert stage.upstream.held == {"T.*"} and stage.upstream.drops == 0
@@ -157,6 +158,7 @@ async def test_only_the_guest_that_is_named_is_stopped() -> None:
     stage.rehearsal.stop_guest("a1")
     stage.rehearsal.stop_guest("a1")
     await stage.until(lambda: stage.market.is_playing)
+    assert stage.rehearsal.get_status()["finished"] == ""
     await stage.end()
 
 
@@ -213,6 +215,7 @@ async def test_a_recording_that_fails_is_over_and_a_market_that_fails_is_a_failu
     stage.recording.end.set()
     await stage.rehearsal.play_guest("a1", Take("/data/monday.rec"))
     await stage.until(lambda: "the disk is gone" in caplog.text and stage.market.is_playing)
+    assert stage.rehearsal.get_status()["finished"] == ""
     stage.market.failure = RuntimeError("a bug")
     stage.market.end.set()
     with pytest.raises(RuntimeError, match="a bug"):

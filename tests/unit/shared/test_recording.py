@@ -3,6 +3,7 @@
 import errno
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def read(path: Path, from_us: int = 0) -> tuple[list[Record], list[Damage]]:
     return [record for chunk in reader.chunks(from_us) for record in chunk.records], damages
 
 
+def read_alone(part: Path) -> list[Record]:
+    """Without the parts behind it."""
+    alone = part.with_name("alone")
+    alone.write_bytes(part.read_bytes())
+    return read(alone)[0]
+
+
 def find_offsets(path: Path) -> list[int]:
     """Where chunks begin, and where the last ends."""
     data = path.read_bytes()
@@ -82,6 +90,32 @@ def test_a_file_cut_at_any_byte_of_its_last_chunks_keeps_all_whole_ones(tmp_path
         begin = offsets[chunks]
         torn = [] if begin == size else [Damage(cut, begin, size - begin, True)]
         assert read(cut) == (records[: chunks * 10], torn)
+
+
+def test_a_recording_whose_next_part_has_no_whole_header_ends_before_it(tmp_path: Path) -> None:
+    """Its recorder was killed, or the disk was full, just as that part was begun."""
+    path, begun = tmp_path / "day", tmp_path / "day.2"
+    records = make_frames(60, 100_000)
+    write(path, records, Rotation(2, 0))
+    kept = [record for part in (path, tmp_path / "day.1") for record in read_alone(part)]
+    header = begun.read_bytes()[:HEADER_BYTES]
+    for size in range(HEADER_BYTES):
+        begun.write_bytes(header[:size])
+        assert read(path) == (kept, [Damage(begun, 0, size, True)])
+    begun.write_bytes(b"a stranger's, and longer than a header is")
+    assert read(path) == (kept, [Damage(begun, 0, begun.stat().st_size, True)])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_file_is_refused_at_once(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "odd")
+    with pytest.raises(BadRecording, match="odd: is not a file"):
+        RecordingReader(tmp_path / "odd")
+
+
+def test_what_is_no_path_is_refused() -> None:
+    with pytest.raises(BadRecording, match=r"'a\\x00b': is not a path"):
+        RecordingReader(Path("a\0b"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -207,6 +241,42 @@ def test_a_full_disk_leaves_whole_chunks(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     assert path.stat().st_size == size
     assert read(path) == ([Frame(BEGIN_US, b"[1]")], [])
+
+
+def test_a_part_that_cannot_be_begun_leaves_the_one_before_whole(tmp_path: Path) -> None:
+    path = tmp_path / "day"
+    writer = RecordingWriter(path, 7, Rotation(2, 0))
+    (tmp_path / "day.1").write_bytes(b"came meanwhile")
+    writer.add(Frame(BEGIN_US, b"[1]"), 0.0)
+    writer.close_chunk()
+    writer.add(Frame(BEGIN_US + 3_000_000, b"[2]"), 3.0)
+    for _ in range(2):
+        with pytest.raises(FileExistsError) as caught:
+            writer.close_chunk()
+        assert caught.value.filename == str(tmp_path / "day.1") or caught.value.filename == tmp_path / "day.1"
+    with pytest.raises(FileExistsError):
+        writer.close()
+    assert read_alone(path) == [Frame(BEGIN_US, b"[1]")]
+    assert (tmp_path / "day.1").read_bytes() == b"came meanwhile"
+
+
+def test_a_part_whose_header_finds_no_room_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "day"
+    writer = RecordingWriter(path, 7, Rotation(2, 0))
+    writer.add(Frame(BEGIN_US, b"[1]"), 0.0)
+    writer.close_chunk()
+    writer.add(Frame(BEGIN_US + 3_000_000, b"[2]"), 3.0)
+
+    def write_nothing(_descriptor: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write_nothing)
+        with pytest.raises(OSError, match=r"No space left on device: .*day\.1"):
+            writer.close_chunk()
+    assert not (tmp_path / "day.1").exists()
+    writer.close()  # there is room again
+    assert read(path) == ([Frame(BEGIN_US, b"[1]"), Frame(BEGIN_US + 3_000_000, b"[2]")], [])
 
 
 def test_a_sync_under_way_survives_the_end_of_its_part(tmp_path: Path) -> None:

@@ -114,8 +114,9 @@ def test_an_indicator_of_an_unknown_shape_is_none() -> None:
 class Ingest:
     """Plays for some looks, then for ever what it played before; or fails."""
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, looks: int, finished: str = "") -> None:
         self.looks = looks
+        self.finished = finished
         self.asked: list[str] = []
         self._ident = ""
 
@@ -128,7 +129,7 @@ class Ingest:
             raise NotDone("no ingest is running")
         self.looks -= command == "status"
         playing = self._ident if self.looks else ""
-        over = {"speed": 1.0, "symbols": [], "enabled": True, "over": False}
+        over = {"speed": 1.0, "symbols": [], "enabled": True, "over": False, "finished": self.finished}
         return {"mode": "replay" if playing else "simulated", "scenario": "x", "replay": playing, **over}
 
 
@@ -138,10 +139,15 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_replay_is_watched_until_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
-    ingest = Ingest(looks=3)
+    ingest = Ingest(looks=3, finished="a1")
     await play(cast(Any, ingest), "a1", {})
     assert ingest.asked == ["replay", "status", "status", "status"]
     assert "over; now simulated, scenario x" in capsys.readouterr().out
+
+
+async def test_a_replay_that_vanished_is_not_over() -> None:
+    with pytest.raises(NotDone, match=r"ended before its end: .* now simulated, scenario x, speed 1, own symbols"):
+        await play(cast(Any, Ingest(looks=3, finished="b2")), "a1", {})
 
 
 async def test_a_replay_that_is_interrupted_is_stopped() -> None:
