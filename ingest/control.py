@@ -51,6 +51,7 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Injection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame: str
+    first: Annotated[int, msgspec.Meta(ge=1)] = 1  # the number of its first event, for who sends many frames
 
 
 class _Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,7 +189,7 @@ class Control:
         await self._settle()
 
     async def _on_inject(self, args: _Injection) -> dict[str, Any]:
-        injection = parse_injection(self._names.feed, args.frame.encode("utf-8", "surrogatepass"))
+        injection = parse_injection(self._names.feed, args.frame.encode("utf-8", "surrogatepass"), args.first)
         self._check_simulated(injection.channels)
         self._parts.intake.take_test(injection.frame)
         self.injected += injection.events

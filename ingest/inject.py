@@ -63,7 +63,7 @@ _FIELDS: Final[dict[str, dict[str, str]]] = {
 
 
 class BadEvent(Exception):
-    """One event that is refused; str() is one line with its position (from 1), the field and why."""
+    """One event that is refused; str() is one line with its position, the field and why."""
 
     def __init__(self, position: int, field: str, why: str) -> None:
         super().__init__(f"event {position}{f', field {field}' if field else ''}: {why}")
@@ -85,8 +85,11 @@ _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 _BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def parse_injection(feed: str, text: bytes) -> Injection:
-    """One event, or an array of events; raises BadEvent, whose position is 0 if the text as a whole is bad."""
+def parse_injection(feed: str, text: bytes, first: int = 1) -> Injection:
+    """One event, or an array of events, whose positions count from `first`.
+
+    Raises BadEvent, whose position is 0 if the text as a whole is bad.
+    """
     frame = text.strip()
     if frame.startswith(b"{"):
         frame = b"[%b]" % frame
@@ -98,7 +101,7 @@ def parse_injection(feed: str, text: bytes) -> Injection:
         raise BadEvent(0, "", f"not a JSON object or an array of them: {exc}") from None
     if not 1 <= len(raws) <= MAX_EVENTS:
         raise BadEvent(0, "", f"{len(raws)} events: expected 1 to {MAX_EVENTS}")
-    channels = frozenset(_check(feed, bytes(raw), position) for position, raw in enumerate(raws, 1))
+    channels = frozenset(_check(feed, bytes(raw), position) for position, raw in enumerate(raws, first))
     return Injection(frame, channels, len(raws))
 
 

@@ -42,11 +42,8 @@ def read_events(lines: Iterable[bytes], first: int = 1) -> Iterator[bytes]:
         text = line.strip()
         if not text:
             continue
-        if not text.startswith(b"["):
-            yield text  # ingest judges it
-            continue
         try:
-            yield from (bytes(raw) for raw in _split(text))
+            yield from map(bytes, _split(text if text.startswith(b"[") else b"[%b]" % text))  # ingest judges them
         except (msgspec.DecodeError, RecursionError) as exc:
             raise NotDone(f"line {number}: not a JSON object or an array of them: {exc}") from None
 
@@ -122,7 +119,8 @@ class Injector:
     async def _send(self, chunk: list[bytes]) -> None:
         tally = self.tally
         try:
-            data = await self._asker.ask("inject", {"frame": (b"[%b]" % b",".join(chunk)).decode()})
+            frame = (b"[%b]" % b",".join(chunk)).decode()
+            data = await self._asker.ask("inject", {"frame": frame, "first": tally.events + 1})
         except UnicodeDecodeError:
             raise NotDone(f"after {tally.events} events: not UTF-8") from None
         except NotDone as exc:

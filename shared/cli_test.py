@@ -15,7 +15,8 @@ def describe(status: dict[str, Any]) -> str:
     """What ingest says of its test data, in one line."""
     if status["mode"] == "live":
         return "live: no test data"
-    symbols = f"{len(status['symbols'])} symbols: {','.join(status['symbols'])}" if status["symbols"] else "own symbols"
+    own = "no symbols" if status["mode"] == "mixed" else "own symbols"
+    symbols = f"{len(status['symbols'])} symbols: {','.join(status['symbols'])}" if status["symbols"] else own
     speed = "" if status["replay"] else f"speed {status['speed']:g}, "  # a replay that is asked for has its own
     off = "" if status["enabled"] else ", disabled"
     over = ", over" if status["over"] and not status["replay"] else ""

@@ -17,13 +17,14 @@ ID = "0" * 32
 
 
 def test_each_line_is_an_event_or_a_frame_and_its_bytes_stay() -> None:
-    lines = [b'{"a": 1.50}\n', b"\n", b'[{"b":1} , { "c":2e0}]\r\n', b"whatever\n", b"[]\n"]
-    assert list(read_events(lines)) == [b'{"a": 1.50}', b'{"b":1}', b'{ "c":2e0}', b"whatever"]
+    lines = [b'{"a": 1.50}\n', b"\n", b'[{"b":1} , { "c":2e0}]\r\n', b"7\n", b"[]\n"]
+    assert list(read_events(lines)) == [b'{"a": 1.50}', b'{"b":1}', b'{ "c":2e0}', b"7"]
 
 
-def test_a_frame_that_is_none_is_refused_with_its_line() -> None:
+@pytest.mark.parametrize("line", [b'[{"a":1}', b"whatever", b'{"a":', b"\xff", b"[" * 100_000])
+def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes) -> None:
     with pytest.raises(NotDone, match=r"^line 2: "):
-        list(read_events([b"{}", b'[{"a":1}']))
+        list(read_events([b"{}", line]))
 
 
 def test_chunks_are_bounded_in_events_and_bytes() -> None:
