@@ -205,10 +205,10 @@ class Rehearsal:
             raise AssertionError("a simulated market has no end")
         if (problem := task.exception()) is not None:
             _log.error("test data: %s: %s", part.name, problem)
-        if self._guest is not None:
+        if self._guest is not None and part is self._guest.part:
             self._finished = self._finished if problem is not None else self._guest.id
             self._end_guest()
-        else:
+        elif part is self._programme:  # else it was stopped or replaced as it ended
             self._is_over = True
             _log.warning("test data: the recording is over; nothing comes after it")
 

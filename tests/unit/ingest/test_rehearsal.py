@@ -220,3 +220,36 @@ async def test_a_recording_that_fails_is_over_and_a_market_that_fails_is_a_failu
     stage.market.end.set()
     with pytest.raises(RuntimeError, match="a bug"):
         await stage.task
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_guest_that_is_stopped_as_it_ends_does_not_silence_the_programme(turns: int) -> None:
+    """The operator's word comes so many turns of the event loop after the recording's last frame."""
+    stage = Stage()
+    await stage.until(lambda: stage.market.is_playing)
+    await stage.rehearsal.play_guest("a1", Take("/data/monday.rec"))
+    await stage.until(lambda: stage.recording.is_playing)
+    stage.recording.end.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    stage.rehearsal.stop_guest("a1")
+    await stage.until(lambda: stage.market.is_playing)
+    assert not stage.rehearsal.get_status()["over"]
+    await stage.end()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_scenario_that_comes_as_a_recording_ends_is_played(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(work: Callable[..., Any], *args: Any) -> Any:
+        return work(*args)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    stage = Stage(TEST_SCENARIO="/data/monday.rec")
+    await stage.until(lambda: stage.recording.is_playing)
+    stage.recording.end.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await stage.rehearsal.set_scenario("halt")
+    await stage.until(lambda: stage.market.is_playing)
+    assert not stage.rehearsal.get_status()["over"]
+    await stage.end()
