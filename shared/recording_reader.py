@@ -61,21 +61,24 @@ class Span(NamedTuple):
 def find_parts(path: Path, on_damage: Callable[[Damage], None] = lambda _damage: None) -> list[Path]:
     """The files of a recording in their order; raises BadRecording or OSError for the first.
 
-    A part that was begun as its recorder was killed has no whole header: it is told as damage, and the recording ends.
+    A part that was begun as its recorder was killed has no whole header, and a stranger's has another one: it is told
+    as damage, and the recording ends before it.
     """
     first = _read_header(path)
     parts = [path]
-    if first.part == 0:
-        while (following := get_part_path(path, len(parts))).exists():
-            try:
-                header = _read_header(following)
-            except BadRecording:
-                on_damage(Damage(following, 0, following.stat().st_size, True))
-                break
-            if header != Header(first.recording, len(parts)):
-                break
-            parts.append(following)
+    while first.part == 0 and (following := get_part_path(path, len(parts))).exists():
+        if not _has_header(following, Header(first.recording, len(parts))):
+            on_damage(Damage(following, 0, following.stat().st_size, True))
+            break
+        parts.append(following)
     return parts
+
+
+def _has_header(path: Path, header: Header) -> bool:
+    try:
+        return _read_header(path) == header
+    except BadRecording:
+        return False
 
 
 def _read_header(path: Path) -> Header:

@@ -15,10 +15,12 @@ from shared.recording import (
     HEADER_BYTES,
     BadRecording,
     Frame,
+    Header,
     Hole,
     Record,
     Rotation,
     encode_chunk,
+    encode_header,
     encode_record,
     iterate_records,
 )
@@ -58,8 +60,9 @@ def test_a_recording_whose_next_part_has_no_whole_header_ends_before_it(tmp_path
     for size in range(HEADER_BYTES):
         begun.write_bytes(header[:size])
         assert read(path) == (kept, [Damage(begun, 0, size, True)])
-    begun.write_bytes(b"a stranger's, and longer than a header is")
-    assert read(path) == (kept, [Damage(begun, 0, begun.stat().st_size, True)])
+    for stranger in (b"a stranger's, and longer than a header is", encode_header(Header(8, 2)), b"\0" * HEADER_BYTES):
+        begun.write_bytes(stranger)
+        assert read(path) == (kept, [Damage(begun, 0, len(stranger), True)])
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/null")])

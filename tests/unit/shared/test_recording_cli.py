@@ -1,6 +1,7 @@
 """`polygon-proxy inspect` and what `record` refuses; recording itself is proven with real parts (tests/acceptance)."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,36 @@ def test_inspect_refuses_what_is_no_recording(tmp_path: Path, content: bytes | N
 def test_inspect_of_an_empty_recording_says_so(tmp_path: Path) -> None:
     result = call("inspect", write_recording(tmp_path / "day", []))
     assert result.exit_code == 0 and "frames 0 events 0" in squeeze(result.output)
+
+
+def test_inspect_tells_of_a_part_that_was_only_begun(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "day", make_trades(60, S))
+    (tmp_path / "day.1").write_bytes(b"PPREC")
+    result = call("inspect", path)
+    assert result.exit_code == 0
+    text = squeeze(result.output)
+    assert f"parts {path} span" in text and "frames 60 events 60" in text
+    assert f"damage {path}.1: torn tail at offset 0: 5 bytes left out" in text
+
+
+def test_inspect_refuses_a_pipe_and_does_not_wait_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "day")
+    result = call("inspect", tmp_path / "day")
+    assert (result.exit_code, result.output) == (1, f"{tmp_path / 'day'}: is not a file\n")
+
+
+def test_a_link_to_a_recording_is_one(tmp_path: Path) -> None:
+    write_recording(tmp_path / "day", make_trades(60, S))
+    (tmp_path / "link").symlink_to(tmp_path / "day")
+    assert "frames 60 events 60" in squeeze(call("inspect", tmp_path / "link").output)
+
+
+@pytest.mark.parametrize("begun", [b"", b"PPREC"])
+def test_record_does_not_write_over_or_before_a_part_that_was_only_begun(tmp_path: Path, begun: bytes) -> None:
+    (tmp_path / "day.1").write_bytes(begun)
+    result = call("record", tmp_path / "day")
+    assert result.exit_code == 1 and "exists, and is not written over" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["day.1"] and (tmp_path / "day.1").read_bytes() == begun
 
 
 def test_record_refuses_a_file_that_exists_and_changes_nothing(tmp_path: Path) -> None:
