@@ -123,6 +123,8 @@ class Recorder:
             self.frames += 1
             self.events += record.data.count(b'"ev":')
             self._last_us = record.time_us
+            if self.trouble == _NOTHING:
+                self.trouble = ""  # at once: it would be the last word of who is stopped now
         else:
             self.holes += 1
 
