@@ -30,7 +30,7 @@ from shared.demand import read_script
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
-SAVE_S: Final = 0.5
+SAVE_S: Final = 0.4  # between two pings of a client, and between two writes: together what a kill may double
 HAND_OVER_S: Final = 1.0
 _LOOK_S: Final = 0.02
 _MOST_CHANNELS: Final = 50_000  # of one record, as of one client; what was held longest ago is forgotten first
@@ -157,8 +157,9 @@ class Resumption:
         self._due.clear()
 
     def forget(self) -> None:
-        """Redis may have lost the records: all of them are written again."""
+        """Redis may have lost the records: all of them are written again, at once."""
         self._written.clear()
+        self._due.set()
 
     async def _hand_over(self, name: str, owner: str) -> _Record | None:
         """The last record of the name, once its connection has ended or HAND_OVER_S have passed."""
@@ -215,7 +216,7 @@ class Resumption:
             await self._until_due()
             if time.monotonic() > rewrite_at:
                 rewrite_at += _REWRITE_S
-                self.forget()
+                self._written.clear()
             changed = {n: resumer for n, resumer in self.open.items() if self._written.get(n) != resumer.confirmed}
             try:
                 await self._write(changed, is_open=True)

@@ -10,8 +10,9 @@ connections; each number that did not come is judged at the end:
 
 A gap that is told is still a fault where nothing upstream of the log was broken (`needless`): only a time at which
 upstream or ingest was down (an `Outage`) may lose anything.  What came twice is a fault unless the connection before
-had ended in a crash, and it first came at most REPEATED_MS before that end.  Within one connection no number may come
-after a higher one of its channel.
+had ended in a crash, and it first came at most REPEATED_MS before that end, not counting time in which nothing came (we
+stopped the gateway or Redis, or the client did not read).  Within one connection no number may come after a higher one
+of its channel.
 """
 
 from array import array
@@ -25,9 +26,8 @@ from tests.checker import Anything, Checker, Event
 from tests.soak.notices import Conflated, Gap, Told, parse_notice
 
 REPEATED_MS: Final = 1000  # what came in the last moments before a crash may come again
-NOTE_S: Final = 0.25  # how often it is noted what has come: so exactly is "when" known
+NOTE_S: Final = 0.1  # how often it is noted what has come: so exactly is "when" known
 EXAMPLES: Final = 2  # of each kind of fault and client
-_NOTED_MS: Final = 30_000  # a client may come back that long after its crash
 
 
 class Outage(NamedTuple):
@@ -104,33 +104,47 @@ class Stream(Checker):
         self._lost: list[tuple[str, range]] = []  # of connections that ended for good
         self._dues: dict[str, int] = {}  # what was due when this connection began
         self._again: dict[str, int] = {}  # the last number that came again on this connection
-        self._notes: deque[tuple[int, dict[str, int]]] = deque()  # when (Unix ms), and what was due then
-        self._repeats_from: dict[str, int] | None = None  # what may come again, if anything
+        self._notes: deque[tuple[int, dict[str, int]]] = deque()  # what was due when; ms in which something came
+        self._noted_ms = 0  # Unix time of the last note
+        self._still_ms = 0  # in which nothing came, of all time
+        self._crashed_from: dict[str, int] | None = None  # since a crash after which nothing was acked yet
+        self._repeats_from: dict[str, int] | None = None  # what may come again on this connection, if anything
         self._account = Account()
 
     # Connections.
 
-    def begin(self, *, crashed_ms: int | None, anew: bool) -> None:
-        """A connection begins: `crashed_ms` if the one before crashed then; `anew` if it need not go on from there."""
+    def begin(self, *, anew: bool) -> None:
+        """A connection begins; `anew` if it need not go on from where the one before ended."""
         if anew:
             self._lost += self._find_missing({})
             self.forgive(list(self._first))
             self._first.clear()
             self._floors.clear()
-        self._repeats_from = None if crashed_ms is None else self._find_due(crashed_ms - REPEATED_MS)
+        self._repeats_from = self._crashed_from
         self._dues = {channel: self.get_due(channel) for channel in self._first}
         self._again.clear()
 
     def acked(self) -> None:
         """All is acked: what is sent from now on is due."""
+        self._crashed_from = None
         for channel in self._covered:
             if channel not in self._first:
                 self._floors.setdefault(channel, self._emitted.get_last(channel) + 1)
 
+    def crashed(self, now_ms: int) -> None:
+        """The connection crashed at this Unix time; of several in turn without an ack between them the first counts."""
+        if self._crashed_from is None:
+            self._crashed_from = self._find_due(now_ms - self._still_ms - REPEATED_MS)
+
     def note(self, now_ms: int) -> None:
         """Note what has come by now; to be called every NOTE_S."""
-        self._notes.append((now_ms, {channel: self.get_due(channel) for channel in self._first}))
-        while len(self._notes) > 1 and self._notes[1][0] < now_ms - _NOTED_MS:
+        dues = {channel: self.get_due(channel) for channel in self._first}
+        if self._notes and self._notes[-1][1] == dues:
+            self._still_ms += now_ms - self._noted_ms
+        else:
+            self._notes.append((now_ms - self._still_ms, dues))
+        self._noted_ms = now_ms
+        while len(self._notes) > 1 and self._notes[1][0] < now_ms - self._still_ms - 2 * REPEATED_MS:
             self._notes.popleft()
 
     def _find_due(self, at_ms: int) -> dict[str, int]:

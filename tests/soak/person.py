@@ -81,7 +81,6 @@ class Person:
         self._choose = choose
         self._killed = killed
         self._deed = ""  # what we did to end the connection
-        self._crashed_ms: int | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -110,7 +109,7 @@ class Person:
         """One connection."""
         query = f"?resume={self.name}" if self.name else ""
         connection = Connection(gateway.url + query, self.channels, self.stream)
-        self.stream.begin(crashed_ms=self._crashed_ms, anew=self.name is None)
+        self.stream.begin(anew=self.name is None)
         try:
             await connection.connect_by(_make_socket(is_narrow=self.is_busy))
         except OSError:
@@ -120,7 +119,6 @@ class Person:
         await asyncio.wait(ends, timeout=_ACKED_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
         if _is_good(connection.acked):
             self.stream.acked()
-            self._crashed_ms = None
         elif not connection.closed.done():
             connection.transport.abort()
             self.ends["acks did not come"] += 1
@@ -134,7 +132,7 @@ class Person:
         elif gateway.process.pid in self._killed:
             cause = KILLED
         if cause in (CRASHED, KILLED):
-            self._crashed_ms = self._crashed_ms or time.time_ns() // 1_000_000
+            self.stream.crashed(time.time_ns() // 1_000_000)
         self._deed = ""
         self.is_reading = True
         self.ends[cause] += 1

@@ -35,7 +35,7 @@ class Told:
         self.channel = channel
         self.emitted = Emitted([channel, "T.B"], BEGAN_MS)
         self.stream = Stream([held or channel], self.emitted)
-        self.stream.begin(crashed_ms=None, anew=True)
+        self.stream.begin(anew=True)
         self.stream.acked()
         self.emitted.times = make_emitted(channel, "T.B").times
 
@@ -52,7 +52,9 @@ class Told:
         self.hear(status)
 
     def come_back(self, crashed_ms: int | None = None) -> None:
-        self.stream.begin(crashed_ms=crashed_ms, anew=False)
+        if crashed_ms is not None:
+            self.stream.crashed(crashed_ms)
+        self.stream.begin(anew=False)
 
     def judge(self, outages: list[Outage] | None = None) -> Account:
         return self.stream.judge(ALWAYS if outages is None else outages)
@@ -180,6 +182,37 @@ def test_double_after_a_crash_is_allowed_if_it_came_just_before(is_old: bool) ->
     assert account.is_clean is not is_old
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_time_in_which_nothing_came_does_not_make_a_repeat_old(is_old: bool) -> None:
+    """It got 49 or 50 s ago, nothing for all that time, a note every second; then 51, and a crash soon after."""
+    told = Told()
+    told.get(*run(1, 49))
+    told.stream.note(at(50))
+    if not is_old:
+        told.get(50)
+    told.stream.note(at(50) + 100)
+    for second in range(1, 11):
+        told.stream.note(at(50) + 100 + 1000 * second)
+    told.get(*([50, 51] if is_old else [51]))
+    told.stream.note(at(50) + 10_200)
+    told.come_back(crashed_ms=at(50) + 10_100 + 950 + 100 * is_old)
+    told.get(*run(49 if is_old else 50))
+    account = told.judge()
+    assert account.doubled == is_old and account.repeated == 2
+
+
+def test_what_crashed_and_came_back_in_order_has_crashed_no_more() -> None:
+    told = Told()
+    told.get(*run(1, 50))
+    told.come_back(crashed_ms=at(50))
+    told.get(*run(50, 60))
+    told.stream.acked()
+    told.come_back()
+    told.get(*run(60))
+    account = told.judge()
+    assert account.repeated == 1 and account.doubled == 1
+
+
 def test_double_on_the_same_connection_is_a_fault_even_after_a_crash() -> None:
     told = Told()
     told.get(*run(1, 50))
@@ -216,7 +249,7 @@ def test_what_was_missed_may_come_on_the_next_connection() -> None:
 def test_who_comes_anew_misses_nothing_while_away_but_all_before_counts() -> None:
     told = Told()
     told.get(*run(1, 10), *run(12, 40))
-    told.stream.begin(crashed_ms=None, anew=True)
+    told.stream.begin(anew=True)
     told.get(*run(60))
     account = told.judge()
     assert account.unexplained == 1 and account.delivered == 39 + 41

@@ -207,7 +207,10 @@ async def test_a_claim_waits_for_a_redis_that_does_not_answer(redis: Any, monkey
     assert [lane.channels for lane in (await claim(make_resumption(redis))).missed] == [{"T.A"}]
 
 
-async def test_a_change_is_recorded_and_after_a_loss_all_of_it_again(redis: Any) -> None:
+async def test_a_change_is_recorded_and_after_a_loss_all_of_it_again_at_once(
+    redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.resume, "SAVE_S", 60.0)
     resumption = make_resumption(redis)
     resumer = await claim(resumption)
     run = asyncio.create_task(resumption.run())
@@ -222,7 +225,6 @@ async def test_a_change_is_recorded_and_after_a_loss_all_of_it_again(redis: Any)
         await until(is_recorded, "a record")
         await redis.flushall()
         resumption.forget()
-        resumption.save_soon()
         await until(is_recorded, "the record again")
     finally:
         run.cancel()
