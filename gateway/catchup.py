@@ -15,7 +15,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from gateway.hub import Hub
-from gateway.log import READ_ENTRIES, Log
+from gateway.log import Log
 from shared.batch import Mark
 from shared.channels import ALL
 from shared.notice import make_gap
@@ -90,7 +90,7 @@ class CatchUp:
     async def _read(self) -> bool:
         """Apply what the log holds beyond the position; whether there may be more."""
         position, live, starts = self._hub.last_mark, self._live, self._starts
-        entries, is_logged = await self._log.read(position)
+        entries, is_logged, is_end = await self._log.read(position)
         if self._starts != starts or not self.is_behind or self._hub.last_mark != position:
             return self.is_behind
         size = 0
@@ -105,7 +105,7 @@ class CatchUp:
             if size >= _FLUSH_BYTES:
                 self._flush()
                 size = 0
-        if len(entries) == READ_ENTRIES:
+        if not is_end:
             self._flush()
             return True
         if live is not None:

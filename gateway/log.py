@@ -1,6 +1,8 @@
 """The log in Redis, read on from a position: the last batch that somebody has got."""
 
 import logging
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -25,7 +27,8 @@ def parse_newest(reply: list[Any]) -> Mark:
         return NOTHING
 
 
-class Entry(NamedTuple):
+@dataclass
+class Entry:
     """One batch; `is_next` says that none is missing between it and what was read, or got, before it."""
 
     mark: Mark
@@ -33,12 +36,29 @@ class Entry(NamedTuple):
     size: int  # bytes
     is_next: bool
 
+    @cached_property
+    def payloads(self) -> dict[bytes, list[bytes]]:
+        """The same by bus channel, in order within each."""
+        found: dict[bytes, list[bytes]] = {}
+        for channel, payload in self.messages:
+            found.setdefault(channel, []).append(payload)
+        return found
+
 
 class Reading(NamedTuple):
-    """What the log holds after a position; `is_logged` says that the log still reaches back to the position itself."""
+    """What the log holds after a position."""
 
     entries: list[Entry]
-    is_logged: bool
+    is_logged: bool  # the log still reaches back to the position itself
+    is_end: bool  # there was no more in the log
+
+    def find_rest(self, position: Mark) -> "Reading | None":
+        """What it holds after one of its entries; None if it cannot say, or if that is nothing though there is more."""
+        for index, entry in enumerate(self.entries, 1):
+            if entry.mark[:2] == position[:2]:
+                rest = self.entries[index:]
+                return Reading(rest, True, self.is_end) if rest or self.is_end else None
+        return None
 
 
 class Log:
@@ -50,7 +70,7 @@ class Log:
         self.newest = (b"XREVRANGE", names.log.encode(), b"+", b"-", b"COUNT", b"1")  # asks for the last entry
 
     async def read(self, position: Mark) -> Reading:
-        """The next entries after the position, at most READ_ENTRIES; fewer: that was all.
+        """The next entries after the position, at most READ_ENTRIES.
 
         Raises redis.RedisError.  An epoch may end at any sequence and begins with 1: whether the end of the one before
         was missed can only be told if the position itself is still in the log.
@@ -65,10 +85,10 @@ class Log:
             if entry.mark[:2] == position[:2]:
                 is_logged = True
             else:
-                is_next = entry.is_next and _follows(before, entry.mark, is_known)
-                entries.append(entry._replace(is_next=is_next))
+                entry.is_next &= _follows(before, entry.mark, is_known)
+                entries.append(entry)
             before, is_known = entry.mark, True
-        return Reading(entries[:READ_ENTRIES], is_logged)
+        return Reading(entries[:READ_ENTRIES], is_logged, len(entries) < READ_ENTRIES)
 
 
 def _parse_entry(fields: dict[bytes, bytes]) -> Entry | None:

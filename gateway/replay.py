@@ -1,7 +1,7 @@
 """Gives one client, from the log, what it missed on some channels, until the hub can let it in between two batches."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Final
 
 import msgspec
@@ -9,7 +9,8 @@ import msgspec
 from gateway.counted import CountedOutbox
 from gateway.groups import encode_frame
 from gateway.hub import Hub
-from gateway.log import READ_ENTRIES, Entry, Log
+from gateway.log import Entry
+from gateway.reader import Reader
 from gateway.receipt import Lane
 from shared.batch import Mark
 from shared.channels import find_cover, get_event_type, is_wildcard
@@ -30,7 +31,7 @@ class Replay:
 
     def __init__(
         self,
-        log: Log,
+        reader: Reader,
         hub: Hub,
         names: Names,
         outbox: CountedOutbox,
@@ -39,9 +40,10 @@ class Replay:
         late: Iterable[str],
         skipped: Iterable[str],
     ) -> None:
-        self._log = log
+        self._reader = reader
         self._hub = hub
         self._names = names
+        self._notices = names.notices.encode()
         self._outbox = outbox
         self._until_mark = until_mark
         self._channels = frozenset(late)
@@ -81,7 +83,7 @@ class Replay:
         """Send what the log holds beyond the position; whether there may be more."""
         live = self._hub.last_mark
         self._choose()
-        entries, is_logged = await self._log.read(self._position)
+        entries, is_logged, is_end = await self._reader.read(self._position)
         for entry in entries:
             if not entry.is_next:
                 self._tell_gap(entry.mark)
@@ -89,13 +91,13 @@ class Replay:
             self._position = entry.mark
             if self._size >= _FRAME_BYTES:
                 await self._send()
-        if len(entries) < READ_ENTRIES and live[:2] > self._position[:2]:
+        if is_end and live[:2] > self._position[:2]:
             # The log was read to its end after this mark came; as it does not have it, it never will.
             if live.sequence > 0 or not (entries or is_logged):
                 self._tell_gap(live)
             self._position = live
         await self._send()
-        return len(entries) == READ_ENTRIES
+        return not is_end
 
     def _tell_gap(self, to: Mark) -> None:
         first_ms, last_ms = self._position.received_us // 1000, to.received_us // 1000
@@ -105,14 +107,26 @@ class Replay:
         # One by one, if nobody held them whole then, or the client has some of them from elsewhere.
         rest = self._whole if self._skipped else self._whole - entry.mark.alls
         whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole - rest}
+        wanted = (self._exact | whole) - self._skipped
+        if rest or self._notices in entry.payloads:
+            self._collect_in_order(entry, wanted, rest)
+        else:
+            for channel in wanted & entry.payloads.keys():
+                for payload in entry.payloads[channel]:
+                    self._add(payload)
+
+    def _collect_in_order(self, entry: Entry, wanted: Set[bytes], rest: Set[str]) -> None:
         for channel, payload in entry.messages:
-            if channel == self._names.notices.encode():
+            if channel == self._notices:
                 self._collect_notice(payload)
-            elif channel in self._skipped:
-                continue
-            elif channel in self._exact or channel in whole or (rest and self._names.find_type(channel) in rest):
-                self._parts.append(payload[1:-1])
-                self._size += len(payload)
+            elif channel in wanted or (
+                rest and channel not in self._skipped and self._names.find_type(channel) in rest
+            ):
+                self._add(payload)
+
+    def _add(self, payload: bytes) -> None:
+        self._parts.append(payload[1:-1])
+        self._size += len(payload)
 
     def _collect_notice(self, payload: bytes) -> None:
         try:

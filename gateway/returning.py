@@ -12,6 +12,7 @@ from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
 from gateway.log import Log
 from gateway.outbox import Outbox
+from gateway.reader import Reader
 from gateway.receipt import Lane, Receipt
 from gateway.replay import Replay
 from gateway.resume import SAVE_S, Resumption
@@ -29,7 +30,7 @@ class Returning:
         self, resumption: Resumption, log: Log, hub: Hub, names: Names, until_mark: Callable[[], Awaitable[None]]
     ) -> None:
         self._resumption = resumption
-        self._log = log
+        self._reader = Reader(log)
         self._hub = hub
         self._names = names
         self._until_mark = until_mark
@@ -97,7 +98,7 @@ class Returning:
         late = lane.channels | above
         self._hub.hold_off(outbox, late)
         skipped = [channel for channel in before if not is_wildcard(channel) and channel != ALL]
-        replay = Replay(self._log, self._hub, self._names, outbox, lane, self._until_mark, late, skipped)
+        replay = Replay(self._reader, self._hub, self._names, outbox, lane, self._until_mark, late, skipped)
         client.start("replay", self._replay(client, replay))
 
     async def _replay(self, client: Client, replay: Replay) -> None:

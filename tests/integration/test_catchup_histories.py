@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-import gateway.catchup
 import gateway.log
 from gateway.hub import Hub
 from gateway.listener import Listener
@@ -291,7 +290,6 @@ HISTORIES = settings(
 def small_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that one reading is seldom all."""
     monkeypatch.setattr(gateway.log, "READ_ENTRIES", 3)
-    monkeypatch.setattr(gateway.catchup, "READ_ENTRIES", 3)
 
 
 @given(history=st.lists(ONE_FAULT, max_size=40))

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.processes import Process, until
@@ -24,6 +24,7 @@ _STOPPED_GATEWAY_S: Final = 3.0
 _STOPPED_REDIS_S: Final = 6.0
 _REDIS_AWAY_S: Final = 1.0
 _RIVAL_S: Final = 1.5
+_AWAY_S: Final = 10.0
 _UNREAD_S: Final = 4.0
 _UNREAD_MOST_S: Final = 12.0  # if by then no gateway says that somebody is slow; how much kernels take varies
 _LOOK_S: Final = 0.1
@@ -107,6 +108,15 @@ async def _kill_gateway(stage: Stage) -> Injury:
 
     injury.also = counts_are_right
     return injury
+
+
+async def _keep_clients_away(stage: Stage) -> Injury:
+    victim, injury = _choose_leaver(stage)
+    doors, stage.doors = stage.doors, []
+    await stage.kill(victim)
+    await asyncio.sleep(_AWAY_S)
+    stage.doors = doors
+    return replace(_strike_now(stage), after=injury.after)
 
 
 async def _end_gateway(stage: Stage) -> Injury:
@@ -199,6 +209,7 @@ FAULTS: Final = (
     Fault("ingest killed, standby there", 5.0, _kill_ingest, loses=True, kills=True),
     Fault("ingest stopped 5 s, standby there", 5.0, _stop_ingest, loses=True),
     Fault("gateway killed (refcounts right again)", 10.0, _kill_gateway, kills=True),
+    Fault("gateway killed, its clients away for 10 s", 10.0, _keep_clients_away, kills=True),
     Fault("gateway TERM (gone, its clients elsewhere)", 30.0, _end_gateway, kills=True),
     Fault("gateway stopped 3 s", 5.0, _stop_gateway),
     Fault("redis killed, back empty after 1 s", 5.0, _empty_redis, kills=True),

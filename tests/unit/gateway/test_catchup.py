@@ -48,7 +48,7 @@ class SlowLog(Log):
 
     async def read(self, position: Mark) -> Reading:
         await self.answers.wait()
-        return Reading([entry for entry in self._entries if entry.mark[:2] > position[:2]], is_logged=True)
+        return Reading([entry for entry in self._entries if entry.mark[:2] > position[:2]], is_logged=True, is_end=True)
 
 
 @pytest.mark.parametrize("comes_after", [0, 1, 3])

@@ -10,6 +10,7 @@ import pytest
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
 from gateway.log import READ_ENTRIES, Log
+from gateway.reader import Reader
 from gateway.receipt import LIVE, Lane, Receipt
 from gateway.replay import Replay
 from shared.batch import Mark, encode_command, encode_mark
@@ -97,8 +98,8 @@ class World:
         self.hub.add(self.outbox, self.channels)
         self.hub.set_ready(self.channels)
         lane = Lane(make_mark(1), self.channels)
-        log = Log(cast(Any, self.stream), NAMES)
-        return Replay(log, self.hub, NAMES, self.outbox, lane, self._until_mark, self.channels, skipped)
+        reader = Reader(Log(cast(Any, self.stream), NAMES))
+        return Replay(reader, self.hub, NAMES, self.outbox, lane, self._until_mark, self.channels, skipped)
 
     async def _until_mark(self) -> None:
         assert self.next, "it waits for a mark that never comes"

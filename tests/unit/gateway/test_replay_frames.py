@@ -6,6 +6,7 @@ from typing import Any, cast
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
 from gateway.log import Entry, Log, Reading
+from gateway.reader import Reader
 from gateway.receipt import Lane, Receipt
 from gateway.replay import _FRAME_BYTES, Replay
 from shared.batch import Mark
@@ -31,7 +32,7 @@ class LongLog:
     """All that the client missed, in one reading."""
 
     async def read(self, position: Mark) -> Reading:
-        return Reading([make_entry(n) for n in range(position.sequence + 1, BATCHES + 2)], True)
+        return Reading([make_entry(n) for n in range(position.sequence + 1, BATCHES + 2)], is_logged=True, is_end=True)
 
 
 class Narrow(asyncio.Transport):
@@ -62,7 +63,7 @@ async def test_a_long_absence_is_handed_out_in_frames_that_wait_for_each_other()
         assert list(hub.flush()) == []
 
     lane = Lane(make_mark(1), [CHANNEL])
-    replay = Replay(cast(Log, LongLog()), hub, NAMES, outbox, lane, until_mark, [CHANNEL], [])
+    replay = Replay(Reader(cast(Log, LongLog())), hub, NAMES, outbox, lane, until_mark, [CHANNEL], [])
     async with asyncio.timeout(5):
         await replay.run()
     assert [event["n"] for frame in wire.frames for event in read_events(frame)] == list(range(2, BATCHES + 2))
