@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.simulator.clock import Clock
-from ingest.simulator.hours import NEW_YORK, Hours, to_ms
+from ingest.simulator.hours import NEW_YORK, to_ms
 from ingest.simulator.listing import SYMBOLS
 from ingest.simulator.market import Market
 from ingest.simulator.scenario import NORMAL, Scenario
@@ -48,8 +48,7 @@ class Simulation:
         self._symbols = config.test_symbols or SYMBOLS
         self._is_exact = config.test_start is not None
         start_ms = _find_start_ms(config.test_start)
-        hours = Hours(always_open=False) if self._is_exact else None
-        self._clock = Clock(start_ms, config.test_speed, time.monotonic(), hours)
+        self._clock = Clock(start_ms, config.test_speed, time.monotonic())
         self._market: Market | None = None
         self._now_ms = start_ms  # how far the market is
         self._step_ms = _FIRST_STEP_MS
@@ -116,6 +115,9 @@ class Simulation:
         for frame in self._market.advance(self._now_ms):
             emit(frame)
         self._set_step(self._now_ms - from_ms, time.monotonic() - begin)
+        if self._market.now_ms > self._now_ms:  # it left out a night, and so does the clock
+            self._now_ms = self._market.now_ms
+            self._clock.set_ms(self._now_ms, time.monotonic())
         return 0 if self._now_ms < target_ms else _TICK_S
 
     def _set_step(self, step_ms: int, took_s: float) -> None:

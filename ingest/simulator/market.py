@@ -88,6 +88,11 @@ class Market:
             self._director.change_phase(now_ms, self._session == REGULAR)
             self._set_rate()
 
+    @property
+    def now_ms(self) -> int:
+        """When the second under way began, or the next one will: after the day's last bars the next day's start."""
+        return self._second_ms
+
     def advance(self, to_ms: int) -> list[bytes]:
         """What happens before `to_ms` and was not told yet.  Costs time by the event: take small steps."""
         while self._second_ms < to_ms:

@@ -177,15 +177,8 @@ def test_each_day_of_a_year_is_one_of_three_kinds() -> None:
     assert kinds == {"closed": 104 + 10, "half": 2, "whole": 249}
 
 
-def test_clock_runs_at_its_speed_and_leaves_out_the_night() -> None:
-    clock = Clock(at("2026-11-20T19:59:00"), 10, 100.0, EXACT)
+def test_clock_runs_at_its_speed() -> None:
+    clock = Clock(at("2026-11-20T19:59:00"), 10, 100.0)
     assert clock.get_ms(103.0) == at("2026-11-20T19:59:30")
-    assert clock.get_ms(106.5) == at("2026-11-23T04:00:00")
-    assert clock.get_ms(107.5) == at("2026-11-23T04:00:10")
-    clock.set_speed(1, 107.5)
-    assert clock.get_ms(108.5) == at("2026-11-23T04:00:11")
-
-
-def test_clock_of_a_market_that_is_always_open_leaves_out_nothing() -> None:
-    clock = Clock(at("2026-11-20T19:59:59"), 1, 0.0, None)
-    assert clock.get_ms(3600.0) == at("2026-11-20T20:59:59")
+    clock.set_speed(1, 103.0)
+    assert clock.get_ms(104.0) == at("2026-11-20T19:59:31")

@@ -13,7 +13,7 @@ from ingest.simulator.feed import Simulation
 from ingest.simulator.scenario import Phase
 from shared.config import load
 from shared.names import Names
-from tests.unit.ingest.simulator.played import EVERYTHING, Event, make_scenario, pick
+from tests.unit.ingest.simulator.played import EVERYTHING, Event, at, make_scenario, pick
 
 
 class Memory:
@@ -103,6 +103,30 @@ async def test_speed_can_be_changed_while_it_runs() -> None:
         await running.until(
             lambda events: events[-1].get("t", 0) - events[0].get("t", 0) > 30_000 or len(events) > 9000
         )
+
+
+@pytest.mark.parametrize(
+    ("start", "following"),
+    [
+        ("2026-11-20T19:59:58", "2026-11-23T04:00:00"),  # a Friday
+        ("2026-11-27T16:59:58", "2026-11-30T04:00:00"),  # a half day
+        ("2026-11-20T00:00:00", "2026-11-20T04:00:00"),
+        ("2026-11-21T12:00:00", "2026-11-23T04:00:00"),  # a Saturday
+        ("2026-11-26T12:00:00", "2026-11-27T04:00:00"),  # a holiday
+    ],
+)
+async def test_what_comes_while_closed_is_the_next_trading_day(
+    start: str, following: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Running(TEST_START=start, TEST_RATE="2000", TEST_SPEED="4") as running:
+        await running.until(lambda events: any(e["t"] >= at(following) for e in pick(events, "T", "Q")))
+    bars = [bar for bar in pick(running.events, "A") if bar["e"] < at(following)]
+    times = [e["t"] for e in pick(running.events, "T", "Q")]
+    first = next(t for t in times if t >= at(following))
+    assert first < at(following) + 5000 and times == sorted(times)
+    if start.endswith("59:58"):
+        assert bars and max(bar["e"] for bar in bars) == at(start) + 2000, "bars of the evening were sent before"
+    assert [r for r in caplog.records if "stood still" in r.message] == []
 
 
 @pytest.mark.parametrize("speed", ["1", "0.05"])
