@@ -46,10 +46,13 @@ class Flow:
         """Nothing comes before that offset into this second."""
         self._at_ms = offset_ms + GAPS[self._random.getrandbits(10)] * self._gap_ms
 
-    def set_rate(self, rate: float) -> None:
-        """Events per second from now on; the rest of the gap under way is stretched, since it has no memory."""
+    def set_rate(self, rate: float, offset_ms: float) -> None:
+        """Events per second from that offset into this second on, up to which run() has come.
+
+        The rest of the gap under way is stretched, since it has no memory.
+        """
         gap_ms = 1000 / rate if rate > 0 else _IDLE_MS
-        self._at_ms *= gap_ms / self._gap_ms
+        self._at_ms = offset_ms + (self._at_ms - offset_ms) * (gap_ms / self._gap_ms)
         self._gap_ms = gap_ms
 
     def set_weights(self, weights: list[float]) -> None:

@@ -86,7 +86,7 @@ class Market:
         self._director.set_scenario(scenario, now_ms)
         if self._has_begun:
             self._director.change_phase(now_ms, self._session == REGULAR)
-            self._set_rate()
+            self._set_rate(now_ms - self._second_ms)
 
     @property
     def now_ms(self) -> int:
@@ -163,7 +163,7 @@ class Market:
             for stock in self._stocks[now_ms // 1000 % _VALUE_EVERY_S :: _VALUE_EVERY_S]:
                 self._wire.value(stock, now_ms)
         self._change_regimes()
-        self._set_rate()
+        self._set_rate(0)
         if is_first:
             self._flow.start(self._offset_ms)
 
@@ -213,12 +213,12 @@ class Market:
             if not stock.limit:
                 stock.refit(self._session == EXTENDED)
 
-    def _set_rate(self) -> None:
+    def _set_rate(self, offset_ms: int) -> None:
         weights = [stock.activity for stock in self._stocks]
         total = sum(weights)
         if total > 0:
             self._flow.set_weights(weights)
-        self._flow.set_rate(self._rate * self._hours.get_shape(self._second_ms) * total / self._total)
+        self._flow.set_rate(self._rate * self._hours.get_shape(self._second_ms) * total / self._total, offset_ms)
 
     def get_state(self) -> bytes:
         """For another run: prices go on where they were, and on the same day the day's totals and the bands."""

@@ -16,6 +16,7 @@ from tests.unit.ingest.simulator.played import (
     make_scenario,
     pick,
     play,
+    read,
 )
 
 QUIET = Phase(name="quiet", seconds=10)
@@ -209,6 +210,32 @@ def test_scenario_begins_at_once_and_lasts_whole_seconds() -> None:
     events = advance(market, "2026-11-20T12:00:01.400", 12)
     assert {q["t"] for q in pick(events, "Q")[: len(SYMBOLS)]} == {at(NOON) + 1400}, "quotes go wide at once"
     assert min(since(t) for t in pick(events, "T")) == 12, "the reopening: a second begins, and ten have passed"
+
+
+HALT_ALL = make_scenario(Phase(name="halt", seconds=600, halt="level1"))
+BELL, THIN = (make_scenario(Phase(name="activity", seconds=0, activity=factor)) for factor in (20, 0.05))
+
+
+@pytest.mark.parametrize("into_ms", [1, 400, 990])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(NORMAL, BELL), (BELL, NORMAL), (BELL, THIN), (THIN, BELL), (NORMAL, HALT_ALL), (HALT_ALL, NORMAL)],
+)
+def test_switch_within_a_second_neither_turns_time_back_nor_silences_it(
+    first: Scenario, second: Scenario, into_ms: int
+) -> None:
+    market = make_market(rate=2000)
+    market.set_scenario(first, at(NOON))
+    switch_ms = at(NOON) + 2000 + into_ms
+    events = list(read(market.advance(switch_ms)))
+    market.set_scenario(second, switch_ms)
+    events += read(market.advance(switch_ms + 1500))
+    times = [e["t"] for e in pick(events, "T", "Q")]
+    assert times == sorted(times)
+    # Thin or halted, 40 come in a second or more.
+    streamed = [t for t in times if t % 1000 and t != switch_ms]  # without what a switch or a second says at once
+    after = [t for t in streamed if t > switch_ms]
+    assert after[0] - max(t for t in streamed if t < switch_ms) < 400
 
 
 def test_limit_state_outlasts_the_day_s_change_of_bands() -> None:
