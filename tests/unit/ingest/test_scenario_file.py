@@ -37,8 +37,8 @@ def find_phases(name: str) -> list[tuple[str, float]]:
     return [(phase.limit or phase.halt, phase.seconds) for phase in load_scenario(name).phases]
 
 
-def test_halt_is_a_limit_state_of_15_seconds_then_a_halt_of_5_minutes_between_ordinary_trading() -> None:
-    assert find_phases("halt") == [("", 60), ("down", 15), ("luld", 300), ("", 120)]
+def test_halt_is_the_way_to_15_seconds_of_limit_state_then_a_halt_of_5_minutes_between_ordinary_trading() -> None:
+    assert find_phases("halt") == [("", 60), ("down", 22), ("luld", 300), ("", 120)]
 
 
 def test_market_wide_halts_come_at_7_13_and_20_percent_and_last_15_minutes_or_the_rest_of_the_day() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from ingest.simulator.scenario import NORMAL, Phase, Scenario
+from ingest.simulator.scenario_file import load_scenario
 from tests.unit.ingest.simulator.played import (
     NOON,
     SYMBOLS,
@@ -68,6 +69,19 @@ def test_limit_state_pins_the_price_at_the_band(direction: str, symbol: str) -> 
     expected = [repeat, repeat] if halt is None else [repeat, repeat, halt]
     assert [e["i"] for e in states] == expected
     assert {(e["h"], e["l"]) for e in states} == {(bands["h"], bands["l"])}
+
+
+@pytest.mark.parametrize("into_ms", [0, 300, 400, 990])
+def test_limit_state_of_the_halt_lasts_the_15_seconds_of_the_rule(into_ms: int) -> None:
+    market, start_ms = make_market(rate=100, symbols=("AAPL", "MSFT")), at(NOON) + into_ms
+    market.advance(start_ms)
+    market.set_scenario(load_scenario("halt"), start_ms)
+    events = list(read(market.advance(start_ms + 100_000)))
+    for symbol in ("AAPL", "MSFT"):
+        states = pick(events, "LULD", symbol=symbol)
+        began_s = next(since(e) for e in states if e["i"] == [16])
+        halted_s = next(since(e) for e in states if e["i"] == [17])
+        assert 15 <= halted_s - began_s <= 16
 
 
 @pytest.mark.parametrize("symbol", sorted(HALTED))
