@@ -238,17 +238,22 @@ class Market:
             stock.fair, stock.regime = saved.stocks[symbol].fair, saved.stocks[symbol].regime
             stock.refit(is_extended=False)
             stock.requote()
-        if saved.day == self._date:
-            self._wire.sequence, self._wire.imbalances = saved.sequence + jump, saved.imbalances + jump
-            for symbol, stock in stocks.items():
-                self._load_day(stock, saved.stocks[symbol], saved.second_ms, jump)
-            if not jump:  # else some may have been sent
-                self._bars.extend(
-                    (at_ms, [(stocks[s], bar) for s, bar in some if s in stocks]) for at_ms, some in saved.bars
-                )
+            if saved.day == self._date:
+                stock.trades = saved.stocks[symbol].trades + jump
+        if saved.day != self._date:
+            return
+        self._wire.sequence, self._wire.imbalances = saved.sequence + jump, saved.imbalances + jump
+        if saved.second_ms > self._second_ms:
+            return  # this run begins earlier: what they are totals of has not happened yet
+        for symbol, stock in stocks.items():
+            self._load_totals(stock, saved.stocks[symbol], saved.second_ms)
+        if not jump:  # else some may have been sent
+            self._bars.extend(
+                (at_ms, [(stocks[s], bar) for s, bar in some if s in stocks]) for at_ms, some in saved.bars
+            )
 
-    def _load_day(self, stock: Stock, saved: SavedStock, second_ms: int, jump: int) -> None:
-        stock.totals, stock.trades = saved.totals, saved.trades + jump
+    def _load_totals(self, stock: Stock, saved: SavedStock, second_ms: int) -> None:
+        stock.totals = saved.totals
         if second_ms != self._second_ms:
             close_second(stock.totals, second_ms, [], [], [])  # its bar would come without what followed
         if second_ms // 60_000 != self._second_ms // 60_000:

@@ -12,7 +12,11 @@ from ingest.simulator.bars import Bar, Totals
 
 
 class SavedStock(msgspec.Struct):
-    """One symbol; `totals` are used on the same day only, and of these the minute and the second in the same one."""
+    """One symbol.
+
+    `trades` and `totals` are used on the same day only, and of these the minute and the second in the same one.  A run
+    that begins before they were saved does not use `totals`.
+    """
 
     fair: float
     regime: float

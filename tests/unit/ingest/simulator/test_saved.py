@@ -116,6 +116,20 @@ def test_numbers_of_an_old_state_are_never_used_again() -> None:
         assert ids[1] and not ids[0] & ids[1]
 
 
+def test_a_run_that_begins_before_the_state_was_saved_takes_prices_and_numbers_but_no_totals() -> None:
+    market = make_market(rate=150)
+    market.set_scenario(make_scenario(Phase(name="jump", seconds=0, jump=30)), at(NOON))
+    before = list(read(market.advance(at(NOON) + 185_400)))
+    after = list(read(restart(market, at(NOON), is_old=True).advance(at(NOON) + 70_000)))
+    for symbol in SYMBOLS:
+        quotes = [pick(part, "Q", symbol=symbol)[at_] for part, at_ in ((before, -1), (after, 0))]
+        assert quotes[1]["bp"] == pytest.approx(quotes[0]["bp"], rel=0.01) and quotes[1]["q"] > quotes[0]["q"]
+        trades, bars = pick(after, "T", symbol=symbol), pick(after, "A", symbol=symbol)
+        assert bars and bars == expect_bars(trades, 1000, bars[0]["op"])[: len(bars)]
+        assert not {t["i"] for t in trades} & {t["i"] for t in pick(before, "T", symbol=symbol)}
+        assert find_center(after, symbol) == pytest.approx(quotes[1]["bp"], rel=0.02)
+
+
 def test_state_of_30_symbols_is_made_in_a_millisecond() -> None:
     market = Market(MANY[:30], 1, 3000, at(NOON), always_open=False)
     market.advance(at(NOON) + 310_500)
