@@ -65,6 +65,8 @@ class Simulation:
         self._scenario = scenario
         self._warn_if_without_effect()
         if self._market is not None:
+            if self._is_present:
+                self._skip_to(_find_start_ms(None))  # nobody may play now, and it begins when it is set
             self._market.set_scenario(scenario, self._now_ms)
 
     def _warn_if_without_effect(self) -> None:

@@ -116,6 +116,8 @@ class Market:
         if self._has_begun:
             self._end_second()
             self._flow.start(0)
+        if self._second_ms <= self._hours.get_day(self._second_ms).close_ms < second_ms:
+            self._director.on_close()  # which no second will begin at
         if second_ms // 60_000 > self._second_ms // 60_000:
             self._queue_bars(self._close_minutes(self._second_ms - self._second_ms % 60_000))
         self._second_ms = max(second_ms, self._second_ms)

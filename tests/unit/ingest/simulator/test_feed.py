@@ -186,6 +186,19 @@ async def test_what_a_scenario_made_of_prices_outlasts_a_pause(pause_s: float) -
     assert all(quote["q"] > last["q"] for quote in after)
 
 
+async def test_a_scenario_that_is_set_while_nobody_plays_begins_then_and_not_where_the_market_stands() -> None:
+    async with Running() as running:
+        await running.until(count(300))
+    await asyncio.sleep(2.2)
+    set_ms, seen = time.time() * 1000, len(running.events)
+    running.simulation.set_scenario(make_scenario(Phase(name="halt", seconds=2, halt="level1")))
+    async with running:
+        await running.until(lambda events: any(t["t"] > set_ms + 1500 for t in pick(events[seen:], "T")))
+    after = running.events[seen:]
+    assert max(q["t"] for q in pick(after, "Q") if q["c"] == 36) >= set_ms - 1000
+    assert min(t["t"] for t in pick(after, "T")) > set_ms
+
+
 async def test_a_market_that_stood_still_goes_on_at_the_time_of_now_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -155,6 +155,18 @@ def test_phase_until_the_close_ends_there() -> None:
     assert min(spreads[0]) > 2 * max(spreads[1])
 
 
+@pytest.mark.parametrize("stop_ms", [0, 400, 1000])
+def test_phase_until_the_close_ends_there_though_the_market_stood_still_then(stop_ms: int) -> None:
+    stop, go_on = at("2026-11-20T15:59:30") + stop_ms, at("2026-11-20T16:00:30")
+    market = make_market("2026-11-20T15:59:00", rate=200, held=frozenset({"Q.SPY"}), always_open=True)
+    market.set_scenario(make_scenario(Phase(name="busy", seconds=0, activity=5, spread=20)), at("2026-11-20T15:59:00"))
+    before = list(read(market.advance(stop)))
+    market.skip_to(go_on)
+    after = list(read(market.advance(go_on + 30_000)))
+    spreads = [[q["ap"] - q["bp"] for q in quotes] for quotes in (before, after)]
+    assert min(spreads[0]) > 2 * max(spreads[1])
+
+
 def test_news_halt_has_its_condition_and_jumps() -> None:
     scenario = make_scenario(QUIET, Phase(name="news", seconds=10, halt="news"), Phase(name="up", seconds=10, jump=12))
     events = play(30, rate=300, scenario=scenario)
