@@ -32,6 +32,7 @@ _QUOTES: Final = 0.8  # of all quotes and trades
 # Added to `q` and to trade ids after an old state: what came after that state was saved used some that it does not know
 # of.  More than one core makes in 20 s; a market is saved every second, unless Redis is away.
 _JUMP: Final = 10_000_000
+_MOST_ABSENT: Final = 1000  # those that left before them, if they return, begin anew: the same trade ids again
 
 
 class Market:
@@ -71,6 +72,7 @@ class Market:
         self._session: int | None = None  # None: nothing happened yet
         self._has_begun = False  # this second
         self._references: dict[str, Reference] = {}  # of another run, until the first second begins
+        self._absent: dict[str, SavedStock] = {}  # which other runs played on this day; who left last is the last
         if state is not None:
             self._load(state, _JUMP if is_old else 0)
 
@@ -171,6 +173,7 @@ class Market:
 
     def _begin_day(self, day: Day) -> None:
         self._date = day.date
+        self._absent.clear()
         self._wire.sequence = 0
         self._director.on_day()
         for stock in self._stocks:
@@ -224,7 +227,7 @@ class Market:
 
     def get_state(self) -> bytes:
         """For another run: prices go on where they were, and on the same day the day's totals and the bands."""
-        stocks = {stock.symbol: self._save(stock) for stock in self._stocks}
+        stocks = self._absent | {stock.symbol: self._save(stock) for stock in self._stocks}
         bars = [(at_ms, [(stock.symbol, bar) for stock, bar in some]) for at_ms, some in self._bars]
         wire = self._wire
         return msgspec.json.encode(Saved(self._date, self._second_ms, wire.sequence, wire.imbalances, stocks, bars))
@@ -245,8 +248,12 @@ class Market:
         if saved.day != self._date:
             return
         self._wire.sequence, self._wire.imbalances = saved.sequence + jump, saved.imbalances + jump
-        if saved.second_ms > self._second_ms:
-            return  # this run begins earlier: what they are totals of has not happened yet
+        absent = [(symbol, stock) for symbol, stock in saved.stocks.items() if symbol not in stocks]
+        self._absent = {symbol: stock.leave(saved.second_ms, jump) for symbol, stock in absent[-_MOST_ABSENT:]}
+        if saved.second_ms > self._second_ms:  # this run begins earlier: what they are totals of has not happened yet
+            for left in self._absent.values():
+                left.totals = Totals()
+            return
         for symbol, stock in stocks.items():
             self._load_totals(stock, saved.stocks[symbol], saved.second_ms)
         if not jump:  # else some may have been sent

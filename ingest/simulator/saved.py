@@ -8,7 +8,7 @@ from datetime import date
 import msgspec
 
 from ingest.simulator.bands import Reference
-from ingest.simulator.bars import Bar, Totals
+from ingest.simulator.bars import Bar, Totals, close_minute, close_second
 
 
 class SavedStock(msgspec.Struct):
@@ -24,6 +24,12 @@ class SavedStock(msgspec.Struct):
     totals: Totals  # with the trades of the second under way
     reference: Reference | None  # None: there were no bands, or it was halted
 
+    def leave(self, second_ms: int, jump: int) -> "SavedStock":
+        """What is kept while it is not simulated: its bars under way are lost.  jump: added to its trade ids."""
+        close_second(self.totals, second_ms, [], [], [])
+        close_minute(self.totals, second_ms)
+        return SavedStock(self.fair, self.regime, self.trades + jump, self.totals, None)
+
 
 class Saved(msgspec.Struct):
     """A market between two runs."""
@@ -32,5 +38,5 @@ class Saved(msgspec.Struct):
     second_ms: int  # when the second under way began
     sequence: int
     imbalances: int
-    stocks: dict[str, SavedStock]
+    stocks: dict[str, SavedStock]  # those that left on this day first
     bars: list[tuple[int, list[tuple[str, Bar]]]]  # when to send, and each with its symbol

@@ -130,6 +130,52 @@ def test_a_run_that_begins_before_the_state_was_saved_takes_prices_and_numbers_b
         assert find_center(after, symbol) == pytest.approx(quotes[1]["bp"], rel=0.02)
 
 
+def play_with(symbols: tuple[str, ...], state: bytes, start_ms: int, end_ms: int) -> tuple[list[Event], bytes]:
+    """Another run, with these symbols; its events, and its state at the end."""
+    market = Market(symbols, 5, 150, start_ms, state=state, always_open=False)
+    market.set_held(frozenset({"*"}))
+    return list(read(market.advance(end_ms))), market.get_state()
+
+
+@pytest.mark.parametrize("away_ms", [700, 59_700])
+def test_symbol_that_leaves_and_returns_on_the_same_day_goes_on_where_it_was(away_ms: int) -> None:
+    market, leaves_ms = make_market(rate=150), at(NOON) + 61_300
+    events = list(read(market.advance(leaves_ms)))
+    away, state = play_with(("SPY",), market.get_state(), leaves_ms, leaves_ms + away_ms)
+    again_ms = leaves_ms + away_ms
+    again, _ = play_with(SYMBOLS, state, again_ms, again_ms + 70_000)
+    assert {e["sym"] for e in pick(away, "T", "Q")} == {"SPY"}
+    for symbol in SYMBOLS:
+        sold, later = pick(events + away, "T", symbol=symbol), pick(again, "T", symbol=symbol)
+        assert not {t["i"] for t in sold} & {t["i"] for t in later}
+        bar = next(bar for bar in pick(again, "A", symbol=symbol) if bar["s"] > again_ms)
+        assert bar["av"] == sum(t["s"] for t in sold + later if t["t"] < bar["e"])
+        assert bar["op"] == pick(events, "A", symbol=symbol)[0]["op"]
+        bids = [pick(part, "Q", symbol=symbol)[at_]["bp"] for part, at_ in ((events, -1), (again, 0))]
+        assert bids[1] == pytest.approx(bids[0], rel=0.01)
+
+
+def test_symbol_that_returns_in_a_run_that_begins_before_it_left_has_no_totals_of_later() -> None:
+    market = make_market(rate=150)
+    market.advance(at(NOON) + 60_000)
+    _, state = play_with(("SPY",), market.get_state(), at(NOON) + 60_000, at(NOON) + 61_000)
+    _, state = play_with(("SPY",), state, at(NOON), at(NOON) + 1000)
+    again, _ = play_with(SYMBOLS, state, at(NOON) + 1000, at(NOON) + 20_000)
+    bar = pick(again, "A", symbol="AAPL")[0]
+    assert bar["av"] == sum(t["s"] for t in pick(again, "T", symbol="AAPL") if t["t"] < bar["e"])
+
+
+def test_of_absent_symbols_those_that_left_last_are_kept_and_none_overnight() -> None:
+    state = make_market().get_state()
+    for number in range(12):
+        names = tuple(f"Z{chr(65 + number)}{chr(65 + i)}{j}" for i in range(26) for j in range(4))
+        _, state = play_with(names, state, at(NOON) + 1000 * number + 1000, at(NOON) + 1000 * number + 2000)
+    kept = list(json.loads(state)["stocks"])
+    assert len(kept) == 1000 + 104 and kept[-104:] == list(names) and "ZKA0" in kept and "ZAA0" not in kept
+    _, state = play_with(names, state, at("2026-11-20T19:59:58"), at("2026-11-23T04:00:02"))
+    assert list(json.loads(state)["stocks"]) == list(names)
+
+
 def test_state_of_30_symbols_is_made_in_a_millisecond() -> None:
     market = Market(MANY[:30], 1, 3000, at(NOON), always_open=False)
     market.advance(at(NOON) + 310_500)
