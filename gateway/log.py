@@ -79,7 +79,7 @@ class Log:
         found: Any = await self._redis.xrange(self._name, min=start, count=READ_ENTRIES + 1)
         entries: list[Entry] = []
         is_logged = position.sequence == 0  # nothing of that epoch came before it
-        before, is_known = position, is_logged
+        before, is_known = position, position[:2] == NOTHING[:2]  # its epoch may have logged more, forgotten since
         for ident, fields in found:
             entry = _parse_entry(fields) or _make_lost(ident, before)
             if entry.mark[:2] == position[:2]:

@@ -13,7 +13,7 @@ from gateway.log import READ_ENTRIES, Log
 from gateway.reader import Reader
 from gateway.receipt import LIVE, Lane, Receipt
 from gateway.replay import Replay
-from shared.batch import Mark, encode_command, encode_mark
+from shared.batch import NOTHING, Mark, encode_command, encode_mark
 from shared.names import Names
 from shared.notice import encode_notice, make_gap
 from tests.unit.gateway.frames import read_events
@@ -210,6 +210,17 @@ async def test_a_live_mark_that_the_log_will_never_have_is_a_gap_too() -> None:
     await world.run()
     [gap, *events] = world.read()
     assert gap.startswith("events from 1000 to 2000 may be missing") and events == [3, 4]
+
+
+async def test_an_epoch_that_was_left_at_its_beginning_and_is_forgotten_since_is_a_gap() -> None:
+    """It may have logged much before the next one came, and then the log begins with that one's first batch."""
+    stream = Stream()
+    mark = make_mark(1)
+    stream.entries.append((mark, {b"mark": encode_mark(mark), b"batch": b""}))
+    log = Log(cast(Any, stream), NAMES)
+    for position, is_next in ((NOTHING, True), (make_mark(0), True), (Mark(EPOCH - 1, 0, 0, 0, frozenset()), False)):
+        [entry] = (await log.read(position)).entries
+        assert entry.is_next == is_next, position
 
 
 @pytest.mark.parametrize("reaches_back", [True, False])
