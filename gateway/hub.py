@@ -240,6 +240,8 @@ class Hub:
         last = self.last_mark
         if last.epoch == mark.epoch:
             if mark.sequence <= last.sequence:
+                if mark.sequence == last.sequence and not mark.events and mark.received_us > last.received_us:
+                    self.last_mark = last._replace(received_us=mark.received_us)  # all of that time has come
                 return False
             closes = 1 if mark.events else 0  # a heartbeat closes nothing: the batch it repeats was missed too
             self.missed_batches += mark.sequence - last.sequence - closes

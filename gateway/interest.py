@@ -17,13 +17,15 @@ from gateway.held import Held
 from gateway.hub import Hub
 from gateway.listener import BusAway, Listener
 from shared.channels import ALL, find_cover
-from shared.demand import RENEW_S, Demand, LeaseLost
+from shared.demand import ASKED_S, HELD_S, RENEW_S, Demand, LeaseLost
 from shared.names import Names
+from shared.notice import make_gap
 
 _log = logging.getLogger(__name__)
 LINGER_S: Final = 1.0
 _RETRY_S: Final = 0.5
 _LEAVE_WITHIN_S: Final = 1.0
+_UNHELD: Final = "this gateway was cut off for so long that upstream may not have been asked for them"
 
 
 class Interest:
@@ -52,6 +54,7 @@ class Interest:
         self._unreleased: set[str] = set()  # let go, but Redis may not have heard of it
         self._wake = asyncio.Event()
         self._renew_at = 0.0
+        self._counted_at = time.monotonic()  # when Redis surely had our counts
         self._doubts = 1  # times that Redis may not have known what this gateway counts for
         self._doubts_settled = 0
         self.on_ready: Callable[[], None] = lambda: None
@@ -110,11 +113,22 @@ class Interest:
             await self._demand.join(self._id)
             await self._demand.acquire(self._id, self._taken)
             self._doubts_settled = doubts
-        if time.monotonic() >= self._renew_at:
+            self._counted_again()
+        if (now := time.monotonic()) >= self._renew_at:
             await self._demand.renew(self._id, self._get_statistics())
+            self._counted_at = now
             self._renew_at = time.monotonic() + RENEW_S
         await self._take_up()
         await self._let_go()
+
+    def _counted_again(self) -> None:
+        """Tell our members what upstream may not have sent, if it was not asked for our channels meanwhile."""
+        now, now_s = time.monotonic(), time.time()
+        unheld_s = now - self._counted_at - HELD_S
+        self._counted_at = now
+        if unheld_s > 0 and self._taken:
+            first_ms, last_ms = int((now_s - unheld_s) * 1000), int((now_s + ASKED_S) * 1000)
+            self._hub.tell(make_gap(first_ms, last_ms, _UNHELD, self._taken))
 
     async def _take_up(self) -> None:
         channels = list(self._todo)

@@ -14,6 +14,7 @@ from gateway.reader import Reader
 from gateway.receipt import Lane
 from shared.batch import Mark
 from shared.channels import find_cover, get_event_type, is_wildcard
+from shared.demand import ASKED_S, HELD_S
 from shared.names import Names
 from shared.notice import Addressed, decode_notice, make_gap
 from shared.protocol import encode_status
@@ -21,12 +22,18 @@ from shared.protocol import encode_status
 _log = logging.getLogger(__name__)
 _FRAME_BYTES: Final = 128 * 1024
 _CAUSE: Final = "this client was away for longer than the log reaches"
+_UNHELD: Final = "upstream may not have sent it while this client was away"
 
 
 class Replay:
     """One lane of one client, from its position to the live stream; `until_mark` waits for the next mark.
 
     `late` is what waits to be let in with it; `skipped` are exact channels that the client has already.
+
+    Theory.  The log holds what upstream sent.  If nobody else held the channels, upstream was asked for them only until
+    the linger had passed, or until another ingest took over, which knows of no linger.  Who held them meanwhile nobody
+    has written down, so in both cases the client is told a gap: up to when upstream surely sends them again, thus not
+    before this gateway counts for them (`are_ready`), and before anything that comes from beyond it.
     """
 
     def __init__(
@@ -50,6 +57,9 @@ class Replay:
         self._missed = frozenset(lane.channels)
         self._skipped = {names.get_bus_channel(channel).encode() for channel in skipped}
         self._position = lane.position
+        self._left_us = lane.position.received_us
+        self._told_us = 0  # up to then a gap is told
+        self._is_ready = False
         self._lane = outbox.receipt.open_lane(lane.position, late)
         self._choose()
         self._parts: list[bytes] = []
@@ -64,14 +74,17 @@ class Replay:
 
     async def run(self) -> None:
         """Return when the client is live on these channels, or holds them no more; raises redis.RedisError."""
-        ready_at: int | None = None
+        ready_at = 0
         while not self._outbox.is_closed and self._hub.find_late(self._outbox) & self._channels:
-            if await self._read():
-                continue
-            if ready_at is None and self._hub.are_ready(self._channels):
+            if not self._is_ready and self._hub.are_ready(self._channels):
+                self._is_ready = True
                 ready_at = self._hub.seals
+            if self._was_long_away() and self._is_ready:
+                self._tell_unheld(self._hub.last_mark)
+            if not self._was_long_away() and await self._read():
+                continue
             # What is listened to only now may lack the beginning of the batch under way, so a mark must have come.
-            if ready_at is not None and self._hub.seals > ready_at:
+            if self._is_ready and self._hub.seals > ready_at:
                 await self._outbox.until_writable()
                 self._hub.let_in(self._outbox, self._channels, self._position, self._on_admitted)
             await self._until_mark()
@@ -79,29 +92,50 @@ class Replay:
     def _on_admitted(self) -> None:
         self._outbox.join(self._position, self._lane)
 
+    def _was_long_away(self) -> bool:
+        """Whether the linger may have passed, and that is not told yet."""
+        return not self._told_us and 0 < self._left_us < self._hub.last_mark.received_us - HELD_S * 1e6
+
     async def _read(self) -> bool:
-        """Send what the log holds beyond the position; whether there may be more."""
+        """Send what the log holds beyond the position; whether there may be more that can be sent now."""
         live = self._hub.last_mark
         self._choose()
         entries, is_logged, is_end = await self._reader.read(self._position)
         for entry in entries:
-            if not entry.is_next:
-                self._tell_gap(entry.mark)
+            if not self._account_for(entry.mark, is_next=entry.is_next):
+                await self._send()
+                return False
             self._collect(entry)
             self._position = entry.mark
             if self._size >= _FRAME_BYTES:
                 await self._send()
-        if is_end and live[:2] > self._position[:2]:
-            # The log was read to its end after this mark came; as it does not have it, it never will.
-            if live.sequence > 0 or not (entries or is_logged):
-                self._tell_gap(live)
+        # The log was read to its end after the live mark came; as it does not have it, it never will.
+        is_next = live.sequence == 0 and bool(entries or is_logged)
+        if is_end and live[:2] > self._position[:2] and self._account_for(live, is_next=is_next):
             self._position = live
         await self._send()
         return not is_end
 
-    def _tell_gap(self, to: Mark) -> None:
-        first_ms, last_ms = self._position.received_us // 1000, to.received_us // 1000
-        self._collect_status(Addressed(make_gap(first_ms, last_ms, _CAUSE, sorted(self._channels))))
+    def _account_for(self, mark: Mark, *, is_next: bool) -> bool:
+        """Tell what may be missing between the position and the mark; False if it must wait until all is ready."""
+        has_taken_over = 0 < self._position.epoch < mark.epoch
+        if mark.received_us <= self._told_us or (is_next and not has_taken_over):
+            return True
+        if has_taken_over and not self._is_ready:
+            return False
+        if has_taken_over:
+            self._tell_unheld(mark)
+        else:
+            self._tell_gap(mark.received_us, _CAUSE)
+        return True
+
+    def _tell_unheld(self, mark: Mark) -> None:
+        self._told_us = max(mark.received_us, self._hub.last_mark.received_us) + int(ASKED_S * 1e6)
+        self._tell_gap(self._told_us, _UNHELD)
+
+    def _tell_gap(self, to_us: int, cause: str) -> None:
+        first_ms, last_ms = self._position.received_us // 1000, to_us // 1000
+        self._collect_status(Addressed(make_gap(first_ms, last_ms, cause, sorted(self._channels))))
 
     def _collect(self, entry: Entry) -> None:
         # One by one, if nobody held them whole then, or the client has some of them from elsewhere.

@@ -17,6 +17,8 @@ from shared.names import Names
 LEASE_S: Final = 7.0  # a killed gateway's counts are gone after LEASE_S + SWEEP_S at the latest, promised <= 10 s
 RENEW_S: Final = 2.0
 SWEEP_S: Final = 1.0
+HELD_S: Final = 28.0  # what nobody counts for any more, ingest still asks upstream for: for 30 s (ingest/reconcile.py)
+ASKED_S: Final = 3.0  # from a count until upstream surely sends it: it has 2 s to confirm
 CHUNK: Final = 500  # channels in one script call: ~0.5 ms during which Redis serves nobody else
 
 _LUA = Path(__file__).parent / "lua"

@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.flow import find_gaps
 from tests.processes import until
 from tests.proxy import CLIENT_KEY, Proxy, running_proxy
 from tests.subscriber import Subscriber
@@ -188,6 +190,46 @@ async def test_who_was_away_for_longer_than_the_log_reaches_is_told_the_gap(tmp_
         assert "this client was away for longer" in gap and gap.endswith("channels: T.AAPL")
         again = numbers(second)
         assert again == list(range(again[0], again[-1] + 1))
+
+
+async def leave_alone(proxy: Proxy) -> float:
+    """Somebody alone held T.GOOG, beside who holds T.MSFT, and has gone at this time (Unix ms)."""
+    await proxy.join("T.MSFT")
+    first = await come(proxy, "T.GOOG")
+    await proxy.emit(trade(1, "GOOG"), first)
+    await first.close()
+    left_ms = time.time() * 1000
+    await proxy.until_refcount({"T.MSFT": 1})
+    return left_ms
+
+
+async def check_told(proxy: Proxy, left_ms: float) -> None:
+    """On its return it is told that all may be missing since, and gets what upstream sends from then on."""
+    returned_ms = time.time() * 1000
+    second = await come(proxy, "T.GOOG")
+    await second.until(lambda: bool(find_gaps(second)), "a gap")
+    await proxy.emit(trade(2, "GOOG"), second)
+    [gap] = find_gaps(second)
+    assert gap.from_ms <= left_ms and gap.to_ms >= returned_ms and gap.channels == "T.GOOG"
+    assert numbers(second, symbol="GOOG") == [2]
+
+
+async def test_who_alone_held_a_channel_is_told_the_gap_if_another_ingest_took_over_meanwhile(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        left_ms = await leave_alone(proxy)
+        proxy.ingest.child.send_signal(signal.SIGKILL)
+        await proxy.ingest.wait(5)
+        await proxy.start_ingest()
+        await until(lambda: proxy.find_subscribes("T.MSFT") == 2, "a takeover")
+        await check_told(proxy, left_ms)
+
+
+async def test_who_alone_held_a_channel_is_told_the_gap_if_upstream_was_asked_for_it_no_more(tmp_path: Path) -> None:
+    constants = {"ingest.reconcile.LINGER_S": 2.0, "gateway.replay.HELD_S": 1.0}
+    async with running_proxy(tmp_path, constants=constants) as proxy:
+        left_ms = await leave_alone(proxy)
+        await until(lambda: proxy.find_subscribes("T.GOOG", "unsubscribe") == 1, "an unsubscribe")
+        await check_told(proxy, left_ms)
 
 
 @pytest.mark.parametrize("name", ["a%20b", "x" * 65, "é"])

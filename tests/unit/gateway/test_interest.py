@@ -1,6 +1,7 @@
 """The interest beside a Redis that fails at chosen moments: what is counted there follows what is wanted here."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from gateway.log import Log
 from shared.batch import Mark
 from shared.demand import Demand, LeaseLost
 from shared.names import Names
-from tests.unit.gateway.frames import close_batch
+from tests.unit.gateway.frames import close_batch, read_events
 
 NAMES: Final = Names("stocks")
 WITHIN_S: Final = 5.0
@@ -158,6 +159,26 @@ async def test_a_lost_lease_is_taken_again_with_all_that_is_held(rig: Rig) -> No
     await rig.until(lambda: rig.counts.counted == {"T.AAPL"})
     assert rig.counts.joins == 2
     assert rig.hub.has_joined("a", "T.AAPL")
+
+
+@pytest.mark.parametrize(("failures", "tells"), [(0, False), (4, True)])
+async def test_whoever_was_not_counted_for_longer_than_upstream_is_asked_without_is_told_the_gap(
+    rig: Rig, failures: int, tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.interest, "HELD_S", 0.15)
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    joins, lost_ms = rig.counts.joins, time.time() * 1000
+    rig.counts.lost_replies = failures
+    rig.counts.lose()
+    await rig.until(lambda: rig.counts.joins == joins + failures + 1 and rig.counts.counted == {"T.AAPL"})
+    back_ms = time.time() * 1000
+    frames = [frame for frame, _ in close_batch(rig.hub, Mark(7, 1, 1, 0, frozenset("T")))]
+    told = [event["message"].split() for frame in frames for event in read_events(frame)]
+    assert [words[-1] for words in told] == ["T.AAPL"] * tells
+    for words in told:
+        first_ms, last_ms = int(words[2]), int(words[4])
+        assert first_ms - lost_ms == pytest.approx(150, abs=60) and last_ms - back_ms == pytest.approx(3000, abs=60)
 
 
 async def test_a_lost_reply_to_an_acquire_is_made_good(rig: Rig) -> None:

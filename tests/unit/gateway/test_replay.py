@@ -13,7 +13,9 @@ from gateway.log import READ_ENTRIES, Log
 from gateway.reader import Reader
 from gateway.receipt import LIVE, Lane, Receipt
 from gateway.replay import Replay
-from shared.batch import NOTHING, Mark, encode_command, encode_mark
+from ingest.reconcile import CONFIRM_S, LINGER_S
+from shared.batch import HEARTBEAT_S, NOTHING, Mark, encode_command, encode_mark
+from shared.demand import ASKED_S, HELD_S
 from shared.names import Names
 from shared.notice import encode_notice, make_gap
 from tests.unit.gateway.frames import read_events
@@ -25,7 +27,7 @@ Messages = dict[str, bytes]
 
 
 def make_mark(sequence: int, *alls: str) -> Mark:
-    return Mark(EPOCH, sequence, sequence * 1_000_000, 1, frozenset(alls))
+    return Mark(EPOCH, sequence, sequence * 100_000, 1, frozenset(alls))
 
 
 def trades(*numbers: int) -> bytes:
@@ -89,6 +91,16 @@ class World:
     def publish(self, sequence: int, messages: Messages, *alls: str) -> None:
         self.log(sequence, messages, *alls)
         self.come(sequence, messages, *alls)
+
+    def publish_mark(self, mark: Mark, messages: Messages) -> None:
+        """A batch of any ingest, at any time."""
+        batch = b"".join(encode_command(b"PUBLISH", name.encode(), payload) for name, payload in messages.items())
+        self.stream.entries.append((mark, {b"mark": encode_mark(mark), b"batch": batch}))
+        for channel, payload in messages.items():
+            self.hub.collect(channel.encode(), payload)
+        self.hub.seal(mark)
+        for frame, _ in self.hub.flush():
+            self.outbox.send(frame)
 
     def later(self, sequence: int, messages: Messages, *alls: str) -> None:
         self.next.append(lambda: self.publish(sequence, messages, *alls))
@@ -176,7 +188,7 @@ async def test_an_entry_of_an_unknown_shape_is_a_gap_and_all_around_it_comes(
         world.later(sequence, {"T.AAPL": trades(sequence)})
     await world.run()
     first, told, *rest = world.read()
-    assert first == 2 and "events from 2000 to" in told and rest == list(range(4, last + 2))
+    assert first == 2 and "events from 200 to" in told and rest == list(range(4, last + 2))
     assert caplog.text.count("log: an entry of an unknown shape") == 1
 
 
@@ -198,7 +210,7 @@ async def test_a_batch_that_the_log_has_forgotten_is_told_as_a_gap_before_what_f
     world.later(5, {})
     await world.run()
     [gap, event] = world.read()
-    assert gap.startswith("events from 1000 to 3000 may be missing: this client was away")
+    assert gap.startswith("events from 100 to 300 may be missing: this client was away")
     assert gap.endswith("channels: T.AAPL") and event == 3
 
 
@@ -209,7 +221,7 @@ async def test_a_live_mark_that_the_log_will_never_have_is_a_gap_too() -> None:
     world.later(4, {"T.AAPL": trades(4)})
     await world.run()
     [gap, *events] = world.read()
-    assert gap.startswith("events from 1000 to 2000 may be missing") and events == [3, 4]
+    assert gap.startswith("events from 100 to 200 may be missing") and events == [3, 4]
 
 
 async def test_an_epoch_that_was_left_at_its_beginning_and_is_forgotten_since_is_a_gap() -> None:
@@ -223,18 +235,89 @@ async def test_an_epoch_that_was_left_at_its_beginning_and_is_forgotten_since_is
         assert entry.is_next == is_next, position
 
 
+UNHELD = "upstream may not have sent it while this client was away; channels: T.AAPL"
+
+
+def make_late(epoch: int, sequence: int, at_s: float) -> Mark:
+    return Mark(epoch, sequence, int(at_s * 1e6), 1, frozenset())
+
+
 @pytest.mark.parametrize("reaches_back", [True, False])
-async def test_an_ingest_that_took_over_and_logged_nothing_yet_is_no_gap_if_the_log_reaches_back(
+async def test_another_ingest_that_took_over_is_a_gap_since_it_may_not_have_known_of_this_client(
     reaches_back: bool,
 ) -> None:
+    """That began as soon as the old one had gone, which may be the position; what the new one logs later is no news."""
     world = World("T.AAPL")
     if not reaches_back:
         world.stream.entries.clear()
-    world.hub.seal(Mark(EPOCH + 1, 0, 9_000_000, 0, frozenset()))
+    world.hub.seal(make_late(EPOCH + 1, 0, 9)._replace(events=0))
     replay = world.make_replay()
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 1, 10), {"T.AAPL": trades(1)}))
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 2, 10.1), {"T.AAPL": trades(2)}))
+    await replay.run()
+    assert world.read() == [f"events from 100 to 12000 may be missing: {UNHELD}", 1, 2]
+
+
+async def test_the_gap_of_a_takeover_comes_after_what_was_logged_before_and_not_before_the_channels_count() -> None:
+    world = World("T.AAPL")
+    world.publish(2, {"T.AAPL": trades(2)})
+    world.publish_mark(make_late(EPOCH + 1, 1, 5), {"T.AAPL": trades(3)})
+    replay = world.make_replay()
+    world.hub.set_unready(["T.AAPL"])
+    seen: list[Any] = []
+
+    def become_ready() -> None:
+        seen.extend(world.read())
+        world.hub.set_ready(["T.AAPL"])
+        world.publish_mark(make_late(EPOCH + 1, 2, 7), {"T.AAPL": trades(4)})
+
+    world.next.append(become_ready)
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 3, 7.1), {"T.AAPL": trades(5)}))
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 4, 7.2), {}))
+    await replay.run()
+    assert seen == [2]
+    assert world.read() == [2, f"events from 200 to 10000 may be missing: {UNHELD}", 3, 4, 5]
+
+
+async def test_each_takeover_while_it_is_caught_up_is_told_but_one_that_a_gap_covers() -> None:
+    world = World("T.AAPL")
+    world.publish_mark(make_late(EPOCH + 1, 1, 5), {})
+    world.publish_mark(make_late(EPOCH + 2, 1, 6), {})
+    replay = world.make_replay()
+    world.hub.set_unready(["T.AAPL"])
+    world.next.append(lambda: world.hub.set_ready(["T.AAPL"]))
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 3, 1, 16), {}))
     world.next.append(world.outbox.close)
     await replay.run()
-    assert len(world.read()) == (0 if reaches_back else 1)
+    spans = [" ".join(told.split()[1:5]) for told in world.read()]
+    assert spans == ["from 100 to 9000", "from 6000 to 19000"]
+
+
+async def test_who_was_away_for_longer_than_the_linger_is_told_so_first_once_its_channels_count() -> None:
+    world = World("T.AAPL")
+    world.log(2, {"T.AAPL": trades(2)})
+    world.publish_mark(make_late(EPOCH, 3, HELD_S + 0.2), {"T.AAPL": trades(3)})
+    replay = world.make_replay()
+    world.hub.set_unready(["T.AAPL"])
+    seen: list[Any] = []
+
+    def become_ready() -> None:
+        seen.extend(world.read())
+        world.hub.set_ready(["T.AAPL"])
+        world.hub.seal(make_late(EPOCH, 3, 40)._replace(events=0))  # a heartbeat: its time counts
+
+    world.next.append(become_ready)
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH, 4, 40.1), {"T.AAPL": trades(4)}))
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH, 5, 40.2), {}))
+    await replay.run()
+    assert seen == []
+    assert world.read() == [f"events from 100 to 43000 may be missing: {UNHELD}", 2, 3, 4]
+
+
+def test_a_client_is_told_before_ingest_may_have_given_its_channels_up() -> None:
+    """A position is at most a heartbeat and a ping old, and so is the mark against which it is held."""
+    assert HELD_S + 2 * HEARTBEAT_S <= LINGER_S
+    assert ASKED_S >= CONFIRM_S + HEARTBEAT_S
 
 
 async def test_a_log_longer_than_one_reading_is_read_on_without_waiting_for_a_mark() -> None:
