@@ -20,6 +20,7 @@ from shared.protocol import SUBSCRIPTION_LIMIT, Status, encode_action
 _log = logging.getLogger(__name__)
 _PLAN_EVERY_S: Final = 0.25
 _NOTICED_WITHIN_MS: Final = 90_000  # HEARTBEAT_INTERVAL_SEC and the pong's timeout of ingest/polygon.py, by default
+_STANDSTILL_S: Final = 2.0  # without a round of `run`: a pause of the process or its machine, not load
 _ASSERTED_WITHIN_S: Final = 30.0
 _IN_USE: Final = "another program uses this account's connection"
 
@@ -53,6 +54,8 @@ class Upstream:
         self._gap_from_ms: int | None = None  # since when events may be missing; None while none are
         self._gap_cause = ""
         self._gap_channels: frozenset[str] = frozenset()  # whom it concerns, once upstream is back
+        self._awake_ms = time.time_ns() // 1_000_000
+        self._stood_from_ms = self._stood_to_ms = 0  # the last standstill
         self.get_last_event_us: Callable[[], int] = lambda: 0
         self.on_gap: Callable[[Gap], None] = lambda _gap: None
 
@@ -96,13 +99,26 @@ class Upstream:
         if self._send is not None:
             self.drops += 1
         if self.reconcile.is_live:
-            # It may have died right after the last event that came, but not long before a ping was missed.
-            now_ms = time.time_ns() // 1_000_000
-            self.open_gap(max(self.get_last_event_us() // 1000, now_ms - _NOTICED_WITHIN_MS), why)
+            self.open_gap(self._find_last_whole_ms(), why)
         self._send = None
         self.reconcile.disconnected()
         self._set_state(f"down: {why}")
         self.changed.set()
+
+    def _find_last_whole_ms(self) -> int:
+        """Up to when all came that upstream sent, if the connection has ended now."""
+        self._note_awake()
+        # It may have died right after the last event that came, but not long before a ping was missed.
+        noticed_from_ms = self._awake_ms - _NOTICED_WITHIN_MS
+        if self._stood_to_ms > noticed_from_ms:
+            return self._stood_from_ms  # what came since lay in buffers: its time tells nothing
+        return max(self.get_last_event_us() // 1000, noticed_from_ms)
+
+    def _note_awake(self) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        if now_ms - self._awake_ms > _STANDSTILL_S * 1000:
+            self._stood_from_ms, self._stood_to_ms = self._awake_ms, now_ms
+        self._awake_ms = now_ms
 
     def on_status(self, text: bytes) -> None:
         """Take one status of upstream's in."""
@@ -224,9 +240,14 @@ class Upstream:
         self._act_on("unsubscribe", self.reconcile.dropped(channels, time.monotonic()))
         self.changed.set()
 
+    def tick(self) -> None:
+        """A round of the clock: linger and silence may have run out."""
+        self._note_awake()
+        if self.reconcile.is_waiting:
+            self.plan()
+
     async def run(self) -> None:
-        """Let linger and silence run out."""
+        """Tick for as long as the process runs."""
         while True:
             await asyncio.sleep(_PLAN_EVERY_S)
-            if self.reconcile.is_waiting:
-                self.plan()
+            self.tick()

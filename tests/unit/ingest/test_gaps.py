@@ -75,11 +75,29 @@ async def test_second_loss_within_a_gap_leaves_it_one_gap(rig: Rig, clock: Clock
 
 
 async def test_last_event_of_long_ago_does_not_make_a_gap_of_a_silent_night(rig: Rig, clock: Clock) -> None:
-    clock.now_s += 36_000
+    for _ in range(36_000):
+        clock.now_s += 1
+        rig.upstream.tick()
     rig.upstream.closed("why")
     rig.go_live()
     rig.ack()
     assert rig.gaps[0].from_ms == int((clock.now_s - 90) * 1000)
+
+
+@pytest.mark.parametrize(("ends_after_s", "from_s"), [(0, 1000), (80, 1000), (100, 1400)])
+async def test_gap_after_a_standstill_reaches_from_its_beginning_since_what_came_then_is_no_newer(
+    rig: Rig, clock: Clock, ends_after_s: int, from_s: int
+) -> None:
+    """What the socket had buffered comes first, and then the end.  A connection that outlives it has lost nothing."""
+    rig.upstream.get_last_event_us = lambda: int(clock.now_s * 1e6)
+    clock.now_s += 300
+    for _ in range(ends_after_s):
+        rig.upstream.tick()
+        clock.now_s += 1
+    rig.upstream.closed("why")
+    rig.go_live()
+    rig.ack()
+    assert rig.gaps[0].from_ms == from_s * 1000
 
 
 @pytest.mark.parametrize("asserted", [[], ["T.AAPL"]])
