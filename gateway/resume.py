@@ -231,7 +231,7 @@ class Resumption:
         async with self._redis.pipeline(transaction=False) as pipe:
             for name, resumer in resumers.items():
                 text = _encode(_Record(resumer.owner, is_open, confirmed[name]))
-                args: list[str | int | bytes] = [resumer.owner, int(takes_over), text, _KEPT_S]
+                args: list[int | bytes] = [_encode_open(resumer.owner), int(takes_over), text, _KEPT_S]
                 await self._record(keys=[self._names.get_resume(name)], args=args, client=pipe)
             replies: Any = await pipe.execute()
         for (name, resumer), is_ours in zip(resumers.items(), replies, strict=True):
@@ -239,6 +239,11 @@ class Resumption:
                 resumer.taken_over.set()
             elif self.open.get(name) is resumer:
                 self._written[name] = confirmed[name]
+
+
+def _encode_open(owner: str) -> bytes:
+    """How the record of a connection begins while it is open: all that must be looked at before it is replaced."""
+    return _encode(_Record(owner, True, [])).removesuffix(b"[]}")
 
 
 def _find_missed(record: _Record | None) -> list[Lane]:
