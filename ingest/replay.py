@@ -22,7 +22,7 @@ from ingest.timestamps import Shift
 from shared.channels import ALL, is_covered, make_channel
 from shared.recording import BadRecording, Frame
 from shared.recording_reader import Chunk, RecordingReader
-from shared.split import Head, MalformedFrame, split_frame
+from shared.split import Head, MalformedFrame, join, split_frame
 
 _log = logging.getLogger(__name__)
 BACKLOG_BYTES: Final = 4 * 1024 * 1024  # far below what the publisher may keep, and ~0.5 s of Redis' work
@@ -197,10 +197,10 @@ class Replay:
             return []
         if self._shift is not None:
             shift = self._shift
-            return _join([shift.apply(head.ev, body) for head, body in pairs])
+            return _join_in_parts([shift.apply(head.ev, body) for head, body in pairs])
         if len(pairs) == len(split.heads) and not split.malformed and len(data) <= _FRAME_BYTES:
             return [data]
-        return _join([body for _, body in pairs])
+        return _join_in_parts([body for _, body in pairs])
 
     def _is_held(self, head: Head) -> bool:
         key = head.ev, head.symbol
@@ -217,13 +217,13 @@ class Replay:
         return ALL in self._held or is_covered(make_channel(self._feed, event_type, symbol), self._held)
 
 
-def _join(bodies: list[bytes]) -> list[bytes]:
+def _join_in_parts(bodies: list[bytes]) -> list[bytes]:
     """Frames of at most 256 KiB, or of one event."""
     frames: list[bytes] = []
     start = size = 0
     for place, body in enumerate(bodies):
         if size and size + len(body) + 4 > _FRAME_BYTES:
-            frames.append(b"[{%b}]" % b"},{".join(bodies[start:place]))
+            frames.append(join(bodies[start:place]))
             start, size = place, 0
         size += len(body) + 3
-    return [*frames, b"[{%b}]" % b"},{".join(bodies[start:])]
+    return [*frames, join(bodies[start:])]

@@ -1,4 +1,6 @@
-"""Frames as they were received, for who records them: kept until the batch in the making leaves, and written with it.
+"""Frames for who records them: kept until the batch in the making leaves, and written with it.
+
+Live ones are as they were received; of test data, and of what comes beside it, what clients get (Intake).
 
 One entry of the stream polygon:{F}:frames has the id of its batch, so that Redis refuses it the second time, and
     after    the id of the entry before; empty for the first one that this ingest wrote since it was asked

@@ -80,6 +80,11 @@ def keep(split: Split, is_kept: Callable[[Head], bool]) -> Split:
     return Split([head for head, _ in kept], [body for _, body in kept], split.malformed)
 
 
+def join(bodies: list[bytes]) -> bytes:
+    """The frame of these bodies, at least one."""
+    return b"[{%b}]" % b"},{".join(bodies)
+
+
 def _check_utf8(frame: bytes) -> None:
     try:
         frame.decode()

@@ -1,4 +1,4 @@
-"""What recorders get: frames as received, once, beside the batch that they leave with; nothing while nobody asks."""
+"""What recorders get: frames, once, beside the batch that they leave with; nothing while nobody asks."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 
 import ingest.tape
 from ingest.batch import Encoded
+from ingest.mix import Sieve
 from ingest.tape import LINGER_S
 from shared.names import Names
 from shared.recording import Frame, Record, iterate_records
@@ -58,6 +59,47 @@ async def test_frames_leave_with_their_batch_byte_for_byte(rig: Rig) -> None:
     assert (ident, after) == (b"7-1", b"")
     assert [record.data for record in records if isinstance(record, Frame)] == [STATUS, b"no JSON at all", TRADE]
     assert read_frames(second)[:2] == (b"7-2", b"7-1")
+
+
+def make_trade(symbol: str, number: int) -> bytes:
+    return b'{"ev":"T","sym":"%b","p":1.50,"q":%d}' % (symbol.encode(), number)
+
+
+def read_recorded(rig: Rig) -> list[bytes]:
+    """The frames of all batches."""
+    rig.intake.flush()
+    batches = [batch for batch in rig.publisher.batches if batch.frames]
+    return [record.data for batch in batches for record in read_frames(batch)[2] if isinstance(record, Frame)]
+
+
+async def test_of_a_mixture_recorders_get_no_event_that_clients_do_not_get(rig: Rig) -> None:
+    sieve, intake = Sieve(["AAPL"]), rig.intake
+    intake.screen, intake.test_screen = sieve.pass_live, sieve.pass_test
+    intake.tape.set_asked(True, 0.0)
+    odd = b'[{ "ev":"T", "sym":"MSFT", "p":1.50e0 }, %b]' % make_trade("MSFT", 0)
+    intake.take(odd)
+    intake.take(b"[%b,%b,%b]" % (make_trade("MSFT", 1), make_trade("AAPL", 1), make_trade("MSFT", 2)))
+    intake.take(b"[%b]" % make_trade("AAPL", 2))
+    intake.take_test(b"[%b,%b]" % (make_trade("AAPL", 3), make_trade("MSFT", 3)))
+    intake.overlap.set_channels(frozenset({"T.MSFT"}))
+    doubled = b"[%b]" % make_trade("MSFT", 4)
+    for _ in range(2):
+        intake.take(doubled)
+    recorded = read_recorded(rig)
+    assert recorded == [
+        odd,
+        b"[%b,%b]" % (make_trade("MSFT", 1), make_trade("MSFT", 2)),
+        b"[%b]" % make_trade("AAPL", 3),
+        doubled,
+    ]
+
+
+async def test_of_live_data_alone_recorders_get_every_frame_as_it_was_received(rig: Rig) -> None:
+    rig.intake.tape.set_asked(True, 0.0)
+    rig.intake.overlap.set_channels(frozenset({"T.AAPL"}))
+    for _ in range(2):
+        rig.intake.take(TRADE)
+    assert read_recorded(rig) == [TRADE, TRADE]
 
 
 async def test_a_batch_expects_one_reply_for_each_of_its_commands(rig: Rig) -> None:
