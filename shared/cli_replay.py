@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import secrets
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,10 +41,10 @@ def _describe_progress(progress: dict[str, Any]) -> str:
 
 async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
     """Play until it is over; whatever ends this ends the replay too.  Raises NotDone, also if it ended too early."""
-    status = await asker.ask("replay", {"id": ident, **args})
-    say(describe(status))
     looks = 0
     try:
+        status = await asker.ask("replay", {"id": ident, **args})
+        say(describe(status))
         while status.get("replay") == ident:
             await asyncio.sleep(_LOOK_EVERY_S)
             status = await asker.ask("status")
@@ -51,6 +52,7 @@ async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
             if looks % round(_TELL_EVERY_S / _LOOK_EVERY_S) == 0:
                 say(_describe_progress(status.get("progress", {})))
     except BaseException:
+        # Also if there was no answer: ingest does one thing after the other, so it plays first, and stops then.
         with contextlib.suppress(NotDone):  # whoever asked hears of the first failure
             await asker.ask("stop", {"id": ident})
         raise
@@ -60,6 +62,20 @@ async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
             f"was started anew; now {describe(status)}"
         )
     click.echo(f"over; now {describe(status)}")
+
+
+def _end_on_signals() -> None:
+    """TERM and HUP do what Ctrl-C does, once: a closed terminal sends several, and ingest is yet to be asked."""
+    task = asyncio.current_task()
+    assert task is not None, "called in one"
+
+    def end() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            asyncio.get_running_loop().add_signal_handler(number, end)
 
 
 @click.command()
@@ -81,6 +97,7 @@ def replay(file: Path, speed: float | None, start: str | None, *, loop: bool, re
     }
 
     async def work(asker: Asker) -> int:
+        _end_on_signals()
         try:
             await play(asker, secrets.token_hex(8), args)
         except asyncio.CancelledError:

@@ -113,10 +113,11 @@ def test_an_indicator_of_an_unknown_shape_is_none() -> None:
 
 
 class Ingest:
-    """Plays for some looks, then for ever what it played before; or fails."""
+    """Plays for some looks, then for ever what it played before; or fails; if it is slow it plays, but says nothing."""
 
-    def __init__(self, looks: int, finished: str = "") -> None:
+    def __init__(self, looks: int, finished: str = "", *, is_slow: bool = False) -> None:
         self.looks = looks
+        self.is_slow = is_slow
         self.finished = finished
         self.asked: list[str] = []
         self._ident = ""
@@ -126,6 +127,8 @@ class Ingest:
         if command == "replay":
             assert args is not None
             self._ident = args["id"]
+            if self.is_slow:
+                raise NotDone("ingest has not answered within 5 s")
         elif not self.looks:
             raise NotDone("no ingest is running")
         self.looks -= command == "status"
@@ -149,6 +152,13 @@ async def test_a_replay_is_watched_until_it_is_over(capsys: pytest.CaptureFixtur
 async def test_a_replay_that_vanished_is_not_over() -> None:
     with pytest.raises(NotDone, match=r"ended before its end: .* now simulated, scenario x, speed 1, own symbols"):
         await play(cast(Any, Ingest(looks=3, finished="b2")), "a1", {})
+
+
+async def test_a_replay_that_ingest_has_not_answered_yet_is_stopped() -> None:
+    ingest = Ingest(looks=1_000_000, is_slow=True)
+    with pytest.raises(NotDone, match="not answered"):
+        await play(cast(Any, ingest), "a1", {})
+    assert ingest.asked == ["replay", "stop"]
 
 
 async def test_a_replay_that_is_interrupted_is_stopped() -> None:
