@@ -6,6 +6,8 @@ than BACKLOG_BYTES wait for Redis, nothing leaves; at no given speed that alone 
 
 It begins once something is held and SETTLE_S have brought no more, so that who subscribes first misses nothing.
 Statuses are left out: they were upstream's to us.  Holes are passed over as the silence that they are.
+
+What is stopped and played again goes on with the next frame, at once.
 """
 
 import asyncio
@@ -77,6 +79,8 @@ class Replay:
         self._anchor_us = 0  # a moment of the recording,
         self._anchored_at = 0.0  # and the loop time at which it was due
         self._yielded_at = 0.0
+        self._chunk = 0  # the number of the chunk under way,
+        self._done = 0  # and how many of its records are behind us
         self._frames = 0
         self._passes = 0
 
@@ -117,14 +121,16 @@ class Replay:
         }
 
     async def run(self, emit: Callable[[bytes], None]) -> None:
-        """Play it, again and again if it is to loop; `emit` gets frames of at most 256 KiB, but for larger events."""
+        """Play what is left of it, and again and again if it is to loop.
+
+        `emit` gets frames of at most 256 KiB, but for larger events.
+        """
         await self._until_held()
         while True:
             self._is_anchored, self._shift = False, None
             async for chunk in self._read_ahead():
-                for record in chunk.records:
-                    if isinstance(record, Frame) and record.time_us >= self._from_us:
-                        await self._play(record, emit)
+                await self._play_chunk(chunk, emit)
+            self._chunk = self._done = 0
             self._passes += 1
             if not self._loop:
                 _log.info("replay: over after %d frames", self._frames)
@@ -142,7 +148,7 @@ class Replay:
 
     async def _read_ahead(self) -> AsyncIterator[Chunk]:
         """One chunk is read, in a thread, while the one before is played: a disk's delay is nobody's."""
-        chunks = self._reader.chunks(self._from_us)
+        chunks = self._reader.chunks(self._from_us, self._chunk)
         ahead = asyncio.create_task(asyncio.to_thread(next, chunks, None), name="replay reader")
         try:
             while (chunk := await ahead) is not None:
@@ -150,6 +156,14 @@ class Replay:
                 yield chunk
         finally:
             ahead.cancel()
+
+    async def _play_chunk(self, chunk: Chunk, emit: Callable[[bytes], None]) -> None:
+        if chunk.number != self._chunk:
+            self._chunk, self._done = chunk.number, 0
+        for record in chunk.records[self._done :]:
+            if isinstance(record, Frame) and record.time_us >= self._from_us:
+                await self._play(record, emit)
+            self._done += 1
 
     async def _play(self, frame: Frame, emit: Callable[[bytes], None]) -> None:
         await self._until_due(frame.time_us)

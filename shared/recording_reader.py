@@ -41,10 +41,11 @@ class Damage(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """One chunk that was read."""
+    """One chunk that was read; `number` counts all heads of the recording before it, so it is the same each time."""
 
     head: Head
     records: list[Record]
+    number: int
 
 
 class Span(NamedTuple):
@@ -111,19 +112,24 @@ class RecordingReader:
         size = sum(part.stat().st_size for part in self.parts)  # also what is damaged
         return Span(first_us, last_us, chunks, frames, raw_bytes, size)
 
-    def chunks(self, from_us: int = 0) -> Iterator[Chunk]:
-        """From the first chunk on that holds something of this time or later; what is before it is not read."""
+    def chunks(self, from_us: int = 0, from_number: int = 0) -> Iterator[Chunk]:
+        """From the first chunk on that holds something of this time or later, and has this number or a later one.
+
+        What is before it is not read.
+        """
         is_there = False
+        number = -1
 
         def wants(head: Head) -> bool:
-            nonlocal is_there
+            nonlocal is_there, number
+            number += 1
             is_there = is_there or head.last_us >= from_us
-            return is_there
+            return is_there and number >= from_number
 
         for part in self.parts:
             for head, records in self._walk(part, wants):
                 if records is not None:
-                    yield Chunk(head, records)
+                    yield Chunk(head, records, number)
 
     def _walk(self, path: Path, wants: Callable[[Head], bool]) -> Iterator[tuple[Head, list[Record] | None]]:
         """Each chunk of a part, with its records if they are wanted."""

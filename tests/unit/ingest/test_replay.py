@@ -171,6 +171,42 @@ async def test_it_loops_from_its_start_until_it_is_cancelled(tmp_path: Path) -> 
     assert replay.get_status()["passes"] == 3
 
 
+@pytest.mark.parametrize("every_us", [5_000, 0, -1000], ids=["in a silence", "equal times", "a clock set back"])
+async def test_what_was_stopped_goes_on_with_the_next_frame(tmp_path: Path, every_us: int) -> None:
+    records = make_trades(5, 1000) + make_trades(30, every_us)[5:]
+    replay = Replay(write_recording(tmp_path / "day", records, per_chunk=7), 1.0)
+    replay.set_held(frozenset(["*"]))
+    numbers: list[int] = []
+    runs = 0
+
+    def emit(frame: bytes) -> None:
+        numbers.extend(event["q"] for event in json.loads(frame))
+        if len(numbers) % 4 == 0:
+            playing.cancel()
+
+    while not replay.get_status()["passes"] and runs < 20:
+        playing = asyncio.create_task(replay.run(emit))
+        await asyncio.wait([playing])
+        runs += 1
+    assert numbers == list(range(30)) and 2 < runs < 20
+
+
+async def test_a_replay_from_a_time_of_day_goes_on_and_loops_from_there(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "day", make_trades(12, 200_000), per_chunk=2)
+    replay = Replay(path, None, time_of_day(9, 30, 1), loop=True)
+    replay.set_held(frozenset(["*"]))
+    numbers: list[int] = []
+
+    def emit(frame: bytes) -> None:
+        numbers.extend(event["q"] for event in json.loads(frame))
+        playing.cancel()
+
+    while len(numbers) < 14:
+        playing = asyncio.create_task(replay.run(emit))
+        await asyncio.wait([playing])
+    assert numbers[:14] == [*range(5, 12), *range(5, 12)]
+
+
 async def test_it_begins_once_something_is_held_and_follows_what_is(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "day", make_trades(40, 10_000))
     replay = Replay(path, 1.0)
