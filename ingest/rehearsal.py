@@ -70,6 +70,7 @@ class Rehearsal:
         self.on_changed: Callable[[], None] = lambda: None
         self.enabled = True
         self.symbols = config.test_symbols
+        self._own_symbols = "no symbols" if config.is_mixed else "the simulator's own symbols"
         self.frames = 0
 
     def _find_part(self, scenario: str) -> Part:
@@ -152,10 +153,10 @@ class Rehearsal:
         _log.warning("test data: speed %g", speed)
 
     def set_symbols(self, symbols: Iterable[str]) -> None:
-        """The symbols of the simulated market; none: its own list."""
+        """The symbols of the simulated market; none: its own list, or beside live data none at all."""
         self.symbols = tuple(symbols)
         self._simulation.set_symbols(self.symbols)
-        _log.warning("test data: %s", f"{len(self.symbols)} symbols" if self.symbols else "the simulator's own symbols")
+        _log.warning("test data: %s", f"{len(self.symbols)} symbols" if self.symbols else self._own_symbols)
         self.on_changed()
 
     async def play_guest(self, ident: str, take: Take) -> None:

@@ -158,8 +158,9 @@ class Tenure:
         config = self._config
         if config.is_simulated:
             _log.warning("SIMULATED FEED: invented prices; set POLYGON_API_KEY for the real market")
-        elif config.is_mixed:
-            _log.warning("MIXED FEED: invented prices for %s", ",".join(config.test_symbols))
+        elif self._rehearsal is not None:
+            symbols = ",".join(self._rehearsal.symbols)  # as switched, not as configured
+            _log.warning("MIXED FEED: invented prices for %s", symbols or "no symbols")
 
     async def run(self) -> None:
         """Serve the feed until the slot is lost."""

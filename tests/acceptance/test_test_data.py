@@ -113,7 +113,7 @@ async def test_clients_hear_that_it_is_test_data_and_switches_break_none(tmp_pat
 async def test_what_was_switched_outlasts_the_ingest_that_was_told(tmp_path: Path) -> None:
     """A symbol that is live again must not be simulated because a process died."""
     async with mixed(tmp_path, symbols="AAPL,TSLA") as proxy:
-        await proxy.start_standby()
+        standby = await proxy.start_standby()
         client = await proxy.join("T.AAPL")
         await ask(proxy, "symbols", "TSLA")
         await ask(proxy, "speed", "2")
@@ -135,6 +135,7 @@ async def test_what_was_switched_outlasts_the_ingest_that_was_told(tmp_path: Pat
             return {**now, "frames": 0} == {**switched, "speed": 2.0, "frames": 0}
 
         await until(is_same, "all is switched as before")
+        assert "invented prices for TSLA\n" in standby.output
         await proxy.emit(LIVE % (b"AAPL", 1), client)
         assert not find_foreign(client.events[-1:], "AAPL", is_live=True)
 

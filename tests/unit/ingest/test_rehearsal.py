@@ -195,6 +195,17 @@ async def test_what_was_switched_before_us_is_switched_again_but_for_what_cannot
     await stage.end()
 
 
+@pytest.mark.parametrize(("is_mixed", "said"), [(False, "the simulator's own symbols"), (True, "no symbols")])
+async def test_without_a_list_the_simulator_has_its_own_but_not_beside_live_data(
+    is_mixed: bool, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mix = {"ENABLE_TEST_MODE": "false", "MIX_TEST_DATA": "true", "POLYGON_API_KEY": "a-key", "TEST_SYMBOLS": "AAPL"}
+    stage = Stage(**mix if is_mixed else {})
+    stage.rehearsal.set_symbols([])
+    assert caplog.messages[-1] == f"test data: {said}"
+    await stage.end()
+
+
 async def test_after_a_recording_that_is_the_programme_nothing_comes_until_a_scenario_does() -> None:
     stage = Stage(TEST_SCENARIO="/data/monday.rec")
     await stage.until(lambda: stage.recording.is_playing)
