@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ingest.simulator.feed import Simulation
+from ingest.simulator.market import Market
 from ingest.simulator.scenario import Phase
 from shared.config import load
 from shared.names import Names
@@ -277,6 +278,25 @@ async def test_a_scenario_for_symbols_that_are_not_simulated_is_warned_of(caplog
     assert caplog.records == []
     running.simulation.set_scenario(make_scenario(phase, symbols=frozenset({"F", "ZZB"})))
     assert [r.message for r in caplog.records] == ["scenario test has no effect: none of its symbols is simulated"]
+
+
+@pytest.mark.usefixtures("fast_saving")
+@pytest.mark.parametrize(("took_s", "wait_s"), [(0.0, 0.05), (0.002, 0.2), (0.02, 0.5)])
+async def test_who_takes_long_to_save_is_saved_less_often(
+    took_s: float, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_state(_market: Market) -> bytes:
+        time.sleep(took_s)  # thousands of symbols
+        return b""
+
+    monkeypatch.setattr("ingest.simulator.feed._SAVE_LATEST_S", 0.5)
+    monkeypatch.setattr(Market, "get_state", get_state)
+    memory = Memory()
+    async with Running(memory) as running:
+        await running.until(lambda _: memory.writes > 0)
+        begin = time.monotonic()
+        await running.until(lambda _: memory.writes > 3)
+        assert 3 * wait_s - 0.05 <= time.monotonic() - begin < 3 * wait_s + 1.0
 
 
 @pytest.mark.usefixtures("fast_saving")
