@@ -117,6 +117,27 @@ async def test_a_recorded_run_replayed_at_full_speed_arrives_byte_for_byte(tmp_p
         await replay(proxy, file, events)
 
 
+async def test_a_recording_of_a_mixture_has_what_clients_got(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.pprec"
+    live = {symbol: make_event(f"T.{symbol}", 7) for symbol in ("AAPL", "MSFT")}
+    async with running_proxy(tmp_path, MIX_TEST_DATA="true", TEST_SYMBOLS="AAPL") as proxy:
+        client = await proxy.join("T.*")
+        recorder = await start_recorder(proxy, file)
+        await proxy.fake.wait_held(["T.*"])
+        await proxy.fake.emit(*live.values())
+        await client.until_event(live["MSFT"])
+        await client.until_events(len(client.events) + 3)
+        assert await recorder.stop() == 0
+        recorded = get_events(get_frames(read_recording(file)))
+        await client.until_event(recorded[-1])
+        for symbol in live:
+            played = [event for event in recorded if json.loads(event)["sym"] == symbol]
+            heard = [event for event in client.events if json.loads(event)["sym"] == symbol]
+            first = heard.index(played[0])
+            assert played == heard[first : first + len(played)]
+        assert live["MSFT"] in recorded and live["AAPL"] not in recorded
+
+
 async def test_recording_goes_on_over_an_ingest_that_is_replaced_and_shows_the_hole(tmp_path: Path) -> None:
     file = tmp_path / "day.pprec"
     async with running_proxy(tmp_path, constants=QUICK) as proxy:
