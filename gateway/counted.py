@@ -40,17 +40,12 @@ class CountedTransport:
         self.settle()
         self._transport.abort()
 
-    def settle(self, exc: Exception | None = None, *, has_said_goodbye: bool = False) -> None:
-        """The connection ends now; the first call counts.
-
-        `has_said_goodbye`: the client sent a close frame, and reads until ours, so that all that was written arrives.
-        """
+    def settle(self, exc: Exception | None = None) -> None:
+        """The connection ends now; the first call counts."""
         if self._is_settled:
             return
         self._is_settled = True
-        if has_said_goodbye:
-            self.arrived = self.written
-        elif exc is None:
+        if exc is None:
             self.arrived = self.written - self.count_under_way()
 
     def count_under_way(self) -> int:
@@ -151,11 +146,16 @@ class CountedOutbox(Outbox):
         return self._counted.count_under_way() > 0
 
     def end(self, exc: Exception | None, *, has_said_goodbye: bool) -> None:
-        """The connection has ended: bring the receipt up to what arrived, if that is known."""
+        """The connection has ended: bring the receipt up to what arrived, if that is known.
+
+        A client that sent a close frame may have read on until ours, and then it has everything.  If our close frame
+        did not arrive it closed its socket at once (the official Go client does), and what it read is not known.
+        """
         super().end(exc, has_said_goodbye=has_said_goodbye)
-        self._counted.settle(exc, has_said_goodbye=has_said_goodbye)
-        if self._counted.arrived is not None:
-            self.receipt.arrived(self._counted.arrived)
+        self._counted.settle(exc)
+        arrived = self._counted.arrived
+        if arrived is not None and (arrived == self._counted.written or not has_said_goodbye):
+            self.receipt.arrived(arrived)
             self.is_settled = True
 
     def note(self) -> int:

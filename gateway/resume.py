@@ -3,7 +3,8 @@
 Theory.  While the client is connected its record in Redis says, every SAVE_S, which channels it holds and up to which
 mark it surely has them: a pong confirms what was written before the ping.  When the connection ends here, the record
 gets the exact position: the bytes that the client's machine has acknowledged (TCP).  Only if that machine reset the
-connection, which it does when it threw away what was not read, the last confirmed position is the one that counts.
+connection, which it does when it threw away what was not read, or the client closed its socket without reading our
+answer to its close frame, the last confirmed position is the one that counts.
 So nothing is lost; and what is doubled is at most what arrived after the last pong, when a client or a gateway is
 killed.  A proxy between us and the client acknowledges in its place: through one, what it holds at the end is lost.
 

@@ -1,13 +1,17 @@
 """`?resume=NAME`: a client that comes back, to any gateway, gets what it missed and nothing twice."""
 
+import array
 import asyncio
+import fcntl
 import signal
+import termios
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from websockets.frames import Close, Frame, Opcode
 
 from tests.flow import find_gaps
 from tests.processes import until
@@ -72,6 +76,13 @@ def numbers(*clients: Subscriber, symbol: str = "AAPL") -> list[int]:
     return [int(e.rpartition(b":")[2][:-1]) for client in clients for e in client.events if mine in e]
 
 
+def count_unread(client: Subscriber) -> int:
+    """Bytes that the client's machine has acknowledged and its program not read (SIOCINQ)."""
+    size = array.array("i", [0])
+    fcntl.ioctl(client.socket.transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
+    return size[0]
+
+
 def check_little_doubled(first: Subscriber, second: Subscriber) -> None:
     """A client or its gateway ended without a last word between the two."""
     got, again = numbers(first), numbers(second)
@@ -131,6 +142,21 @@ async def test_after_a_crash_of_the_client_nothing_is_lost_and_little_doubled(tm
         first = await come(proxy, "T.AAPL")
         await until_beyond(first, flow.sent + 200)
         first.abort()
+        await first.until_closed()
+        second = await come(proxy, "T.AAPL")
+        await until_beyond(second, flow.sent + 50)
+        check_little_doubled(first, second)
+
+
+async def test_who_says_goodbye_and_reads_no_more_loses_nothing_and_gets_little_twice(tmp_path: Path) -> None:
+    """So does Polygon's official Go client: a close frame, and the socket is closed at once."""
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 200)
+        first.socket.transport.pause_reading()
+        await until(lambda: count_unread(first) > 500, "something that its machine has and it has not read")
+        first.socket.transport.write(Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True))
+        first.socket.transport.abort()
         await first.until_closed()
         second = await come(proxy, "T.AAPL")
         await until_beyond(second, flow.sent + 50)

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.groups import encode_frame
 from gateway.receipt import LIVE, Receipt
@@ -131,7 +133,7 @@ def test_the_first_word_on_the_end_counts_and_an_abort_has_it_before_the_buffer_
     transport.write(PIECE)
     wire.buffered = 1000
     transport.abort()
-    transport.settle(has_said_goodbye=True)
+    transport.settle()
     assert transport.arrived == len(PIECE) - 1000
 
 
@@ -260,12 +262,22 @@ def test_at_the_end_the_receipt_says_what_arrived() -> None:
     assert rig.outbox.is_settled and rig.receipt.lanes[LIVE].position == make_mark(0)
 
 
-def test_a_client_that_said_goodbye_reads_to_the_end() -> None:
+def test_a_client_that_said_goodbye_and_then_read_our_close_frame_has_everything() -> None:
     rig = Rig()
     rig.send(1)
-    rig.wire.buffered = 1
-    rig.outbox.end(RESET, has_said_goodbye=True)
+    rig.outbox.end(None, has_said_goodbye=True)
     assert rig.outbox.is_settled and rig.receipt.lanes[LIVE].position == make_mark(1)
+
+
+@pytest.mark.parametrize(("exc", "under_way"), [(None, 1), (RESET, 0)])
+def test_of_a_client_that_said_goodbye_and_read_no_more_only_the_last_confirmed_position_counts(
+    exc: Exception | None, under_way: int
+) -> None:
+    rig = Rig()
+    rig.send(1)
+    rig.wire.buffered = under_way
+    rig.outbox.end(exc, has_said_goodbye=True)
+    assert not rig.outbox.is_settled and rig.receipt.lanes[LIVE].position == make_mark(0)
 
 
 def test_of_a_connection_that_was_reset_only_the_last_confirmed_position_counts() -> None:
