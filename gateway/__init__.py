@@ -6,6 +6,6 @@ session.py, counted by hub.py and asked for by interest.py.  held.py knows what 
 whether it is test data; census.py tells how many clients get a channel.
 
 After a hole in the live stream catchup.py goes on from log.py.  A client that comes back (returning.py) has its name
-and record in resume.py, gets from replay.py what it missed (reader.py reads the log for all of these at once), and what
-arrives is known by counted.py and receipt.py.
+and record in resume.py, gets from replay.py what it missed (missed.py says since when; reader.py reads the log for all
+of these at once), and what arrives is known by counted.py and receipt.py.
 """

@@ -16,17 +16,17 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from gateway.missed import MOST_CHANNELS, Missed
 from gateway.receipt import Lane, Receipt
 from shared.backoff import Backoff
 from shared.batch import NOTHING, Mark
-from shared.channels import expand, is_covered
 from shared.demand import read_script
 from shared.names import Names
 
@@ -34,7 +34,6 @@ _log = logging.getLogger(__name__)
 SAVE_S: Final = 0.4  # between two pings of a client, and between two writes: together what a kill may double
 HAND_OVER_S: Final = 1.0
 _LOOK_S: Final = 0.02
-_MOST_CHANNELS: Final = 50_000  # of one record, as of one client; what was held longest ago is forgotten first
 _REWRITE_S: Final = 3600.0  # so that the record of a client that stays never expires
 _END_WITHIN_S: Final = 4.0  # for the last word on a connection; later the record may be up to SAVE_S behind
 _KEPT_S: Final = 86_400  # a name that does not come back for a day is forgotten, and then begins anew
@@ -77,27 +76,14 @@ class Resumer:
     def __init__(self, name: str, owner: str, missed: list[Lane], receipt: Receipt) -> None:
         self.name = name
         self.owner = owner
-        self.missed = missed
+        self.missed = Missed(missed)
         self.receipt = receipt
         self.taken_over = asyncio.Event()
         self.confirmed = self.get_parts()
 
-    def take_missed(self, feed: str, channels: Iterable[str]) -> list[Lane]:
-        """Those of the channels that the client held before, each with the position from which it misses events."""
-        found: list[Lane] = []
-        waiting = set(channels)
-        for lane in self.missed:
-            had = expand(feed, lane.channels)
-            mine = {channel for channel in waiting if all(is_covered(part, had) for part in expand(feed, [channel]))}
-            if mine:
-                found.append(Lane(lane.position, mine))
-                lane.channels -= mine
-                waiting -= mine
-        return found
-
     def get_parts(self) -> list[_Part]:
         """What a record says of it now."""
-        lanes = [*self.receipt.lanes.values(), *self.missed]
+        lanes = [*self.receipt.lanes.values(), *self.missed.lanes]
         parts = [(lane.position, sorted(lane.channels)) for lane in lanes if lane.channels]
         return [_Part(mark.epoch, mark.sequence, mark.received_us, channels) for mark, channels in parts]
 
@@ -248,12 +234,12 @@ def _encode_open(owner: str) -> bytes:
 
 
 def _find_missed(record: _Record | None) -> list[Lane]:
-    """What the client did not get, as far as it is worth keeping: newest first, at most _MOST_CHANNELS."""
+    """What the client did not get, as far as it is worth keeping: newest first, at most MOST_CHANNELS."""
     oldest_us = int((time.time() - _KEPT_S) * 1e6)
     parts = record.parts if record is not None else []
     parts = [part for part in parts if not 0 < part.received_us < oldest_us]  # 0: before the first batch of all
     lanes: list[Lane] = []
-    room = _MOST_CHANNELS
+    room = MOST_CHANNELS
     for part in sorted(parts, key=lambda part: part.received_us, reverse=True):
         lanes.append(Lane(_make_mark(part), part.channels[:room]))
         room -= len(lanes[-1].channels)

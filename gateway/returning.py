@@ -79,14 +79,9 @@ class Returning:
             return
         rest = set(channels)
         before = client.session.spellings.keys() - rest
-        for lane in client.resumer.take_missed(self._names.feed, rest):
+        for lane in client.resumer.missed.take(self._names.feed, rest):
             rest -= lane.channels
-            # What comes whole already cannot be caught up any more: its events would overtake what was missed.
-            known = {c for c in lane.channels if not is_wildcard(c) and not before.isdisjoint((get_wildcard(c), ALL))}
-            client.resumer.receipt.add(known)
-            lane.channels -= known
-            if lane.channels:
-                self._replay_lane(client, client.outbox, lane, rest, before)
+            self._replay_lane(client, client.outbox, lane, rest, before)
         client.resumer.receipt.add(rest)
         client.resumer.confirm()
         self._resumption.save_soon()

@@ -11,6 +11,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from redis.exceptions import ConnectionError as RedisAway
 
+import gateway.missed
 import gateway.resume
 from gateway.receipt import Lane, Receipt
 from gateway.resume import Resumer, Resumption, find_name
@@ -34,7 +35,7 @@ def make_resumer(*missed: Part) -> Resumer:
 
 
 def take(resumer: Resumer, *channels: str) -> list[Part]:
-    return [(lane.position.sequence, sorted(lane.channels)) for lane in resumer.take_missed("stocks", channels)]
+    return [(lane.position.sequence, sorted(lane.channels)) for lane in resumer.missed.take("stocks", channels)]
 
 
 @pytest.fixture
@@ -103,6 +104,38 @@ def test_who_held_a_wildcard_missed_each_channel_under_it_and_not_the_other_way_
     assert take(make_resumer((5, ["T.A", "T.B"])), "T.*", "*") == []
 
 
+def test_a_channel_under_a_wildcard_is_missed_once_however_often_it_is_asked_for() -> None:
+    resumer = make_resumer((5, ["T.*"]))
+    assert take(resumer, "T.A") == [(5, ["T.A"])]
+    assert take(resumer, "T.A") == []
+    assert take(resumer, "T.B", "T.A") == [(5, ["T.B"])]
+    assert take(resumer, "T.*") == [(5, ["T.*"])]
+    assert take(resumer, "T.C") == []
+
+
+def test_what_a_wildcard_brings_live_was_not_missed_and_is_recorded_so_no_more() -> None:
+    resumer = make_resumer((5, ["Q.A"]), (3, ["T.A"]))
+    assert take(resumer, "T.*") == []
+    assert take(resumer, "T.A") == []
+    assert [part.channels for part in resumer.get_parts()] == [["Q.A"]]
+
+
+def test_a_channel_beside_its_wildcard_is_missed_from_where_it_was_left_itself() -> None:
+    """So it is when a client was killed while it was caught up on the channel, and had the wildcard live by then."""
+    left = [(9, ["T.*"]), (3, ["T.A"])]
+    assert take(make_resumer(*left), "T.A", "T.*") == [(9, ["T.*"]), (3, ["T.A"])]
+    assert take(make_resumer(*left), "T.A") == [(3, ["T.A"])]
+    assert take(make_resumer(*left), "T.*") == [(3, ["T.*"])], "T.A is among what it covers"
+
+
+def test_who_has_asked_for_too_much_is_given_no_more_of_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.missed, "MOST_CHANNELS", 2)
+    resumer = make_resumer((5, ["T.*"]))
+    assert take(resumer, "T.A", "T.B") == [(5, ["T.A", "T.B"])]
+    assert take(resumer, "T.C") == [(5, ["T.C"])]
+    assert resumer.missed.lanes == [] and take(resumer, "T.D") == []
+
+
 def test_a_record_says_what_was_confirmed_last_and_what_is_still_missed() -> None:
     resumer = make_resumer((3, ["T.C"]))
     resumer.receipt.add(["T.B", "T.A"])
@@ -116,14 +149,14 @@ def test_a_record_says_what_was_confirmed_last_and_what_is_still_missed() -> Non
 
 async def test_a_name_that_comes_for_the_first_time_has_missed_nothing(redis: Any) -> None:
     resumer = await claim(make_resumption(redis))
-    assert resumer.missed == []
+    assert resumer.missed.lanes == []
     assert await read_record(redis) == {"owner": "a/1", "is_open": True, "parts": []}
 
 
 async def test_what_was_missed_comes_back_newest_first(redis: Any) -> None:
     await write_record(redis, (make_mark(2), ["T.A"]), (make_mark(4), ["T.B"]))
     resumer = await claim(make_resumption(redis))
-    assert [(lane.position, lane.channels) for lane in resumer.missed] == [
+    assert [(lane.position, lane.channels) for lane in resumer.missed.lanes] == [
         (make_mark(4), {"T.B"}),
         (make_mark(2), {"T.A"}),
     ]
@@ -133,21 +166,21 @@ async def test_what_is_a_day_old_is_forgotten_but_not_what_was_before_the_first_
     old = make_mark(2)._replace(received_us=NOW_US - 86_500 * 1_000_000)
     await write_record(redis, (old, ["T.A"]), (NOTHING, ["T.B"]))
     resumer = await claim(make_resumption(redis))
-    assert [lane.channels for lane in resumer.missed] == [{"T.B"}]
+    assert [lane.channels for lane in resumer.missed.lanes] == [{"T.B"}]
 
 
 async def test_of_too_many_channels_those_held_longest_ago_are_forgotten(
     redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.resume, "_MOST_CHANNELS", 3)
+    monkeypatch.setattr(gateway.resume, "MOST_CHANNELS", 3)
     await write_record(redis, (make_mark(1), ["T.X"]), (make_mark(2), ["T.A", "T.B"]), (make_mark(4), ["T.C", "T.D"]))
     resumer = await claim(make_resumption(redis))
-    assert [lane.channels for lane in resumer.missed] == [{"T.C", "T.D"}, {"T.A"}]
+    assert [lane.channels for lane in resumer.missed.lanes] == [{"T.C", "T.D"}, {"T.A"}]
 
 
 async def test_a_record_of_an_unknown_shape_begins_anew(redis: Any) -> None:
     await redis.set(KEY, '{"owner":1}')
-    assert (await claim(make_resumption(redis))).missed == []
+    assert (await claim(make_resumption(redis))).missed.lanes == []
 
 
 async def test_a_name_in_use_is_asked_for_and_its_last_word_awaited(redis: Any) -> None:
@@ -166,7 +199,7 @@ async def test_a_name_in_use_is_asked_for_and_its_last_word_awaited(redis: Any) 
         old.receipt.add(["T.A"])
         old.confirm()
         await first.end(old)
-        assert [lane.channels for lane in (await claiming).missed] == [{"T.A"}]
+        assert [lane.channels for lane in (await claiming).missed.lanes] == [{"T.A"}]
 
 
 async def test_who_does_not_answer_in_time_is_overruled_and_can_write_no_more(redis: Any) -> None:
@@ -204,7 +237,7 @@ async def test_a_claim_waits_for_a_redis_that_does_not_answer(redis: Any, monkey
         return await get(key)
 
     monkeypatch.setattr(redis, "get", fail_first)
-    assert [lane.channels for lane in (await claim(make_resumption(redis))).missed] == [{"T.A"}]
+    assert [lane.channels for lane in (await claim(make_resumption(redis))).missed.lanes] == [{"T.A"}]
 
 
 async def test_a_change_is_recorded_and_after_a_loss_all_of_it_again_at_once(
