@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from gateway.groups import Groups
 from shared.batch import NOTHING, Mark
-from shared.channels import ALL, expand, find_cover, get_event_type, is_covered, is_wildcard
+from shared.channels import ALL, expand, find_cover, get_event_type, get_wildcard, is_covered, is_wildcard
 from shared.names import Names
 from shared.notice import Notice
 
@@ -156,10 +156,16 @@ class Hub:
         for (member, channels), (position, on_admitted) in list(self._waiting.items()):
             if self.last_mark[:2] >= position[:2]:
                 del self._waiting[member, channels]
-            if self.last_mark[:2] == position[:2]:
+            if self.last_mark[:2] == position[:2] and not self._would_overtake(member, channels):
                 self._late[member] -= channels
-                self._move(member, self._get_target(member))
+                self._move(member, self._get_target(member, channels))
                 on_admitted()
+
+    def _would_overtake(self, member: Hashable, channels: frozenset[str]) -> bool:
+        """Whether a wildcard among these has the events of a channel that is late apart from it."""
+        types = {get_event_type(part) for part in expand(self._names.feed, channels) if is_wildcard(part)}
+        others = self._late[member] - channels
+        return any(get_event_type(channel) in types for channel in others if not is_wildcard(channel))
 
     def _regroup(self, member: Hashable) -> None:
         now = self._groups.get_channels(member)
@@ -171,13 +177,20 @@ class Hub:
         else:
             self._move(member, target)
 
-    def _get_target(self, member: Hashable) -> frozenset[str]:
-        late = self._late.get(member, ())
+    def _get_target(self, member: Hashable, admitted: frozenset[str] = frozenset()) -> frozenset[str]:
+        late = self._late.get(member, set())
+        now = self._groups.get_channels(member) | admitted
         channels = {channel for channel in self._held.get(member, ()) if channel in self._ready and channel not in late}
+        if late:  # what is asked for under a wildcard that is late comes with it
+            channels = {c for c in channels if c in now or late.isdisjoint((get_wildcard(c), ALL))}
         if ALL in channels:
             channels.remove(ALL)
             channels.update(find_cover(self._names.feed, [ALL]))
-        live = (c for c in channels if not is_wildcard(c) or get_event_type(c) in self._alls)
+        # A wildcard waits for what is late of its type, which it would overtake; one that has come before goes on.
+        waits = {get_event_type(part) for part in expand(self._names.feed, late)}
+        waits -= {get_event_type(channel) for channel in now if is_wildcard(channel)}
+        whole = self._alls - waits
+        live = (c for c in channels if not is_wildcard(c) or get_event_type(c) in whole)
         return find_cover(self._names.feed, live)
 
     def _move(self, member: Hashable, target: frozenset[str]) -> None:

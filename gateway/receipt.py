@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from shared.batch import Mark
+from shared.channels import ALL, get_wildcard
 
 LIVE: Final = 0
 
@@ -52,8 +53,12 @@ class Receipt:
                 self.lanes[LIVE].channels |= self.lanes.pop(lane).channels
 
     def add(self, channels: Iterable[str]) -> None:
-        """The client holds these, live."""
-        self.lanes[LIVE].channels.update(channels)
+        """The client holds these: live, or from when a wildcard above them is."""
+        caught_up = [lane for number, lane in self.lanes.items() if number != LIVE]
+        for channel in channels:
+            above = (get_wildcard(channel), ALL)
+            lanes = (lane for lane in caught_up if not lane.channels.isdisjoint(above))
+            next(lanes, self.lanes[LIVE]).channels.add(channel)
 
     def remove(self, channels: Iterable[str]) -> None:
         """The client holds these no more."""

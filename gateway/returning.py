@@ -16,7 +16,7 @@ from gateway.reader import Reader
 from gateway.receipt import Lane, Receipt
 from gateway.replay import Replay
 from gateway.resume import SAVE_S, Resumption
-from shared.channels import ALL, get_wildcard, is_wildcard
+from shared.channels import ALL, is_wildcard
 from shared.names import Names
 from shared.protocol import CLOSE_POLICY, error
 
@@ -79,21 +79,24 @@ class Returning:
             return
         rest = set(channels)
         before = client.session.spellings.keys() - rest
-        for lane in client.resumer.missed.take(self._names.feed, rest):
+        lanes = client.resumer.missed.take(self._names.feed, rest)
+        self._hub.hold_off(client.outbox, set[str]().union(*(lane.channels for lane in lanes)))
+        for lane in lanes:
             rest -= lane.channels
-            self._replay_lane(client, client.outbox, lane, rest, before)
+            others = before.union(*(other.channels for other in lanes if other is not lane))
+            self._start_replay(client, client.outbox, lane, others)
         client.resumer.receipt.add(rest)
         client.resumer.confirm()
         self._resumption.save_soon()
 
-    def _replay_lane(self, client: Client, outbox: CountedOutbox, lane: Lane, rest: set[str], before: Set[str]) -> None:
-        """Catch a lane up; a new wildcard above it begins with it, for the same reason."""
-        above = {ALL, *(get_wildcard(channel) for channel in lane.channels)} & rest
-        rest -= above
-        late = lane.channels | above
-        self._hub.hold_off(outbox, late)
-        skipped = [channel for channel in before if not is_wildcard(channel) and channel != ALL]
-        replay = Replay(self._reader, self._hub, self._names, outbox, lane, self._until_mark, late, skipped)
+    def _start_replay(self, client: Client, outbox: CountedOutbox, lane: Lane, others: Set[str]) -> None:
+        skipped: list[str] = []
+        if any(is_wildcard(channel) or channel == ALL for channel in lane.channels):
+            # What comes live already, or is caught up in a lane of its own, comes from there alone.
+            late = self._hub.find_late(outbox)
+            exact = (channel for channel in others if not is_wildcard(channel) and channel != ALL)
+            skipped = [c for c in exact if c in late or self._hub.has_joined(outbox, c)]
+        replay = Replay(self._reader, self._hub, self._names, outbox, lane, self._until_mark, lane.channels, skipped)
         client.start("replay", self._replay(client, replay))
 
     async def _replay(self, client: Client, replay: Replay) -> None:

@@ -279,6 +279,27 @@ async def test_exact_channels_that_come_back_under_a_wildcard_are_not_doubled(tm
         assert others == list(range(others[0], others[-1] + 1))
 
 
+@pytest.mark.parametrize(
+    ("held", "asked"), [("T.AAPL", ("T.AAPL", "T.*")), ("T.*", ("T.AAPL", "T.*")), ("T.*", ("T.*", "T.AAPL"))]
+)
+async def test_a_wildcard_and_a_channel_under_it_asked_for_while_the_other_is_caught_up_double_nothing(
+    held: str, asked: tuple[str, str], tmp_path: Path
+) -> None:
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        await proxy.join("T.*")  # so that no wildcard waits for upstream
+        first = await come(proxy, held)
+        await until_beyond(first, flow.sent + 20)
+        await first.close()
+        await proxy.clients[0].until_event(trade(flow.sent + 100))
+        second = await come(proxy)
+        for channel in asked:
+            await second.say("subscribe", channel)
+        await until_beyond(second, flow.sent + 50)
+        got, others = numbers(first, second), numbers(second, symbol="MSFT")
+        assert got == list(range(got[0], got[-1] + 1))
+        assert others == list(range(others[0], others[-1] + 1))
+
+
 async def test_a_wildcard_that_comes_back_after_a_channel_under_it_doubles_nothing(tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
         first = await come(proxy, "T.*")

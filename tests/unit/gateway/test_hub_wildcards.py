@@ -137,3 +137,98 @@ def test_a_mark_that_is_sent_again_does_not_bring_back_what_was_published_whole_
     list(close_batch(bus.hub, Mark(bus.epoch, 1, 1, 1, frozenset())))
     bus.trade("AAPL", 2)
     assert bus.mark() == {"a": [2]}
+
+
+# Beside a channel that is caught up from the log.
+
+
+def let_in(bus: Bus, *channels: str) -> bool:
+    """Whether the member, which has these up to the last mark, gets them live from now on."""
+    admitted: list[bool] = []
+    bus.hub.let_in("a", frozenset(channels), bus.hub.last_mark, lambda: admitted.append(True))
+    return bool(admitted)
+
+
+@pytest.mark.parametrize("whole", ["T.*", "*"])
+def test_a_wildcard_waits_for_a_channel_that_is_caught_up(bus: Bus, whole: str) -> None:
+    bus.publish_whole(*EVENT_TYPES["stocks"])
+    bus.hold("a", "T.B")
+    bus.hub.hold_off("a", ["T.A"])
+    bus.hold("a", "T.A")
+    bus.hold("a", whole)
+    bus.trade("A", 1)
+    bus.trade("B", 2)
+    assert bus.mark() == {"a": [2]}
+    assert not bus.hub.has_joined("a", whole)
+    assert let_in(bus, "T.A")
+    assert bus.hub.has_joined("a", whole)
+    for number, symbol in enumerate("ABC", 3):
+        bus.trade(symbol, number)
+    assert bus.mark() == {"a": [3, 4, 5]}
+
+
+def test_a_wildcard_of_another_type_does_not_wait(bus: Bus) -> None:
+    bus.publish_whole("T", "Q")
+    bus.hub.hold_off("a", ["T.A"])
+    bus.hold("a", "T.A", "Q.*")
+    bus.mark()
+    assert bus.hub.has_joined("a", "Q.*")
+
+
+def test_a_wildcard_that_comes_whole_already_goes_on_though_something_is_caught_up(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hold("a", "T.*")
+    bus.hub.hold_off("a", ["*"])
+    bus.hold("a", "*")
+    bus.trade("A", 1)
+    assert bus.mark() == {"a": [1]}
+
+
+def test_a_wildcard_that_is_caught_up_itself_waits_for_a_channel_that_is_caught_up_apart(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hub.hold_off("a", ["T.A", "T.*"])
+    bus.hold("a", "T.A", "T.*")
+    bus.mark()
+    assert not let_in(bus, "T.*")
+    assert let_in(bus, "T.A")
+    assert let_in(bus, "T.*")
+    bus.trade("A", 1)
+    assert bus.mark() == {"a": [1]}
+
+
+def test_a_wildcard_waits_no_more_for_a_channel_that_is_given_up(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hub.hold_off("a", ["T.A"])
+    bus.hold("a", "T.A", "T.*")
+    bus.hub.remove("a", ["T.A"])
+    bus.mark()
+    assert bus.hub.has_joined("a", "T.*")
+
+
+@pytest.mark.parametrize("whole", ["T.*", "*"])
+def test_a_channel_asked_for_under_a_wildcard_that_is_caught_up_comes_live_with_it(bus: Bus, whole: str) -> None:
+    bus.publish_whole(*EVENT_TYPES["stocks"])
+    bus.hold("a", "T.A")
+    bus.hub.hold_off("a", [whole])
+    bus.hold("a", whole)
+    bus.hold("a", "T.B")
+    bus.trade("A", 1)
+    bus.trade("B", 2)
+    assert bus.mark() == {"a": [1]}, "T.A was live before"
+    assert not bus.hub.has_joined("a", "T.B")
+    assert let_in(bus, whole)
+    bus.trade("A", 3)
+    bus.trade("B", 4)
+    assert bus.mark() == {"a": [3, 4]}
+
+
+def test_a_channel_that_was_caught_up_goes_on_live_while_its_wildcard_is_still_caught_up(bus: Bus) -> None:
+    bus.publish_whole("T")
+    bus.hub.hold_off("a", ["T.A", "T.*"])
+    bus.hold("a", "T.A", "T.*")
+    bus.mark()
+    assert let_in(bus, "T.A")
+    bus.hold("a", "Q.A")
+    bus.trade("A", 1)
+    bus.trade("B", 2)
+    assert bus.mark() == {"a": [1]}

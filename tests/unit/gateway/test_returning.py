@@ -106,6 +106,8 @@ class Rig:
             self.records.resumer = Resumer("bot-1", "a/1", lanes, self.outbox.receipt)
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        if what in self.started:
+            self.started[what].close()
         self.started[what] = work
 
     @property
@@ -193,23 +195,38 @@ async def test_what_comes_whole_already_is_not_caught_up_any_more(rig: Rig, whol
 
 
 @pytest.mark.parametrize("whole", ["T.*", "*"])
-async def test_a_new_wildcard_above_what_was_missed_begins_with_it(rig: Rig, whole: str) -> None:
+async def test_a_new_wildcard_above_what_was_missed_is_not_caught_up_and_waits_in_the_hub(rig: Rig, whole: str) -> None:
     rig.add("T.A", whole, "Q.*")
-    assert rig.late == {"T.A", whole} and rig.live == {"Q.*"}
+    assert rig.late == {"T.A"} and rig.live == {whole, "Q.*"}
 
 
-async def test_what_is_live_under_a_wildcard_that_is_caught_up_is_not_given_again(
+async def test_a_channel_under_a_wildcard_that_is_caught_up_is_recorded_as_far_as_that() -> None:
+    rig = Rig("T.*")
+    await rig.claim()
+    rig.add("T.*")
+    rig.add("T.A", "Q.A")
+    assert [part.channels for part in rig.resumer.confirmed] == [["Q.A"], ["T.*", "T.A"]]
+    rig.end_tasks()
+
+
+async def test_what_is_live_or_caught_up_by_itself_is_not_given_again_with_its_wildcard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replays: list[tuple[Any, ...]] = []
     monkeypatch.setattr(gateway.returning, "Replay", lambda *args: replays.append(args))
     rig = Rig("T.*")
     await rig.claim()
-    rig.add("T.A")
+    rig.resumer.missed.lanes.append(Lane(make_mark(2), ["T.C"]))
+    rig.add("T.A", "T.B")
+    rig.hub.add(rig.outbox, ["T.A", "T.B"])
+    rig.hub.set_ready(["T.A", "T.B"])
+    rig.hub.let_in(rig.outbox, frozenset(["T.A", "T.B"]), rig.hub.last_mark, lambda: None)
     rig.started.pop("replay").close()
-    rig.add("T.*")
-    late, skipped = replays[-1][-2:]
-    assert (late, skipped) == ({"T.*"}, ["T.A"])
+    rig.returning.remove(rig.client, ["T.B"])
+    rig.hub.remove(rig.outbox, ["T.B"])
+    rig.add("T.*", "T.C")
+    missed = {min(late): skipped for *_, late, skipped in replays[1:]}
+    assert set(missed["T.*"]) == {"T.A", "T.C"}
     rig.end_tasks()
 
 
