@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State as WsState
 
+from gateway.counted import ACKED_WITHIN_S, LOOK_S
 from gateway.groups import encode_frame
 from gateway.outbox import Outbox
 from gateway.resume import Resumer
@@ -17,8 +18,6 @@ from shared.protocol import CLOSE_POLICY, Status, encode_statuses, slow_consumer
 
 _log = logging.getLogger(__name__)
 CLOSE_WITHIN_S: Final = 2.0
-_ACKED_WITHIN_S: Final = 0.25  # Linux acknowledges within 0.04 to 0.2 s; beyond it the client gets the rest again
-_LOOK_S: Final = 0.01
 _UNREAD_BYTES: Final = 4 * 1024 * 1024  # pongs and acks to a client that reads nothing; beyond it the socket is cut
 _numbers = itertools.count(1)
 
@@ -54,7 +53,7 @@ class ClientConnection(ServerConnection):
         """The client says no more, but may still read: what it got is known once its machine has acknowledged it."""
         if self.outbox is not None:
             self.outbox.close()
-        self._acks_until = self.loop.time() + _ACKED_WITHIN_S
+        self._acks_until = self.loop.time() + ACKED_WITHIN_S
         self._end_once_acked()
         return True  # the transport stays open until then
 
@@ -62,7 +61,7 @@ class ClientConnection(ServerConnection):
         if self.transport.is_closing():
             return
         if self.outbox is not None and self.outbox.is_under_way() and self.loop.time() < self._acks_until:
-            self.loop.call_later(_LOOK_S, self._end_once_acked)
+            self.loop.call_later(LOOK_S, self._end_once_acked)
             return
         self._end(None)
         super().eof_received()
@@ -135,7 +134,11 @@ class Client:
     async def close_slow(self) -> None:
         """Tell a client that does not read why it is closed, in case it reads on, and cut it soon."""
         _log.warning("%s: closed, it did not read fast enough: %s", self.label, self.outbox.why)
-        if self.connection.state is WsState.OPEN:
-            for frame in encode_statuses([slow_consumer(self.outbox.why)]):
-                self.connection.transport.write(encode_frame([frame[1:-1]]))
+        self.send_last([slow_consumer(self.outbox.why)])
         await self.close(CLOSE_POLICY, "slow consumer")
+
+    def send_last(self, statuses: Iterable[Status]) -> None:
+        """Send statuses though the outbox takes no more; for a client that is about to be closed."""
+        if self.connection.state is WsState.OPEN:
+            for frame in encode_statuses(statuses):
+                self.connection.transport.write(encode_frame([frame[1:-1]]))

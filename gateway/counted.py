@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import struct
 import termios
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -12,6 +13,8 @@ from gateway.outbox import Outbox
 from gateway.receipt import Receipt
 from shared.batch import Mark
 
+ACKED_WITHIN_S: Final = 0.25  # Linux acknowledges within 0.04 to 0.2 s; beyond it the client gets the rest again
+LOOK_S: Final = 0.01
 _INT: Final = struct.Struct("i")
 
 
@@ -157,6 +160,16 @@ class CountedOutbox(Outbox):
         if arrived is not None and (arrived == self._counted.written or not has_said_goodbye):
             self.receipt.arrived(arrived)
             self.is_settled = True
+
+    async def finish(self) -> None:
+        """Take no more, and settle what has arrived, once it has; the connection may stay."""
+        self.close()
+        until = time.monotonic() + ACKED_WITHIN_S
+        while self.is_under_way():
+            if time.monotonic() > until:
+                break  # the client gets the rest again
+            await asyncio.sleep(LOOK_S)
+        self.end(None, has_said_goodbye=False)
 
     def note(self) -> int:
         """How many bytes are written; if nothing waits here, they are complete up to the last mark."""

@@ -51,7 +51,7 @@ class Returning:
             if client.resumer is None:
                 return
             client.start("confirm", self._confirm(client, client.outbox))
-            client.start("taken over", self._yield(client))
+            client.start("taken over", self._yield(client, client.outbox))
 
     async def _confirm(self, client: Client, outbox: CountedOutbox) -> None:
         """Ask again and again what has surely arrived."""
@@ -65,12 +65,14 @@ class Returning:
         except ConnectionClosed:
             return
 
-    async def _yield(self, client: Client) -> None:
-        """Somebody else has come with the same name: this connection ends."""
+    async def _yield(self, client: Client, outbox: CountedOutbox) -> None:
+        """Somebody else has come with the same name, and waits to be told how far this one got: then it ends."""
         if client.resumer is not None:
             await client.resumer.taken_over.wait()
             _log.warning("%s: closed, another connection came with resume=%s", client.label, client.name)
-            client.send([error(f"another connection came with resume={client.name}")])
+            await outbox.finish()
+            await self.end(client)
+            client.send_last([error(f"another connection came with resume={client.name}")])
             await client.close(CLOSE_POLICY, "resumed elsewhere")
 
     def add(self, client: Client, channels: Iterable[str]) -> None:

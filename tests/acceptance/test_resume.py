@@ -204,6 +204,20 @@ async def test_a_second_connection_with_the_name_takes_over(tmp_path: Path) -> N
         assert got == list(range(got[0], got[-1] + 1))
 
 
+async def test_a_connection_that_hangs_is_taken_over_from_where_its_machine_got_to(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, gateways=2) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL", gateway=0)
+        await until_beyond(first, flow.sent + 50)
+        first.socket.transport.pause_reading()
+        await proxy.clients[0].until_event(trade(flow.sent + 100))
+        second = await come(proxy, "T.AAPL", gateway=1)
+        await until_beyond(second, flow.sent + 50)
+        first.socket.transport.resume_reading()
+        await first.until_closed()
+        got = numbers(first, second)
+        assert got == list(range(got[0], got[-1] + 1))
+
+
 async def test_who_was_away_for_longer_than_the_log_reaches_is_told_the_gap(tmp_path: Path) -> None:
     async with running_proxy(tmp_path, constants={"ingest.logbook.LOG_S": 0.5}) as proxy, flowing(proxy) as flow:
         first = await come(proxy, "T.AAPL")

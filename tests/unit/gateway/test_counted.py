@@ -262,6 +262,19 @@ def test_at_the_end_the_receipt_says_what_arrived() -> None:
     assert rig.outbox.is_settled and rig.receipt.lanes[LIVE].position == make_mark(0)
 
 
+async def test_an_outbox_that_finishes_takes_no_more_and_waits_for_what_is_under_way() -> None:
+    rig = Rig()
+    rig.send(1)
+    rig.wire.buffered = 1
+    finishing = asyncio.create_task(rig.outbox.finish())
+    await asyncio.sleep(0)
+    rig.send(2)
+    assert not finishing.done()
+    rig.wire.buffered = 0
+    await finishing
+    assert rig.outbox.is_settled and rig.receipt.lanes[LIVE].position == make_mark(1)
+
+
 def test_a_client_that_said_goodbye_and_then_read_our_close_frame_has_everything() -> None:
     rig = Rig()
     rig.send(1)

@@ -2,12 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
 import pytest
 from redis.exceptions import ConnectionError as RedisAway
 from websockets.exceptions import ConnectionClosedOK
+from websockets.protocol import State
 
 import gateway.returning
 from gateway.client import Client, ClientConnection
@@ -30,13 +31,18 @@ def make_mark(sequence: int) -> Mark:
 
 
 class Wire(asyncio.Transport):
-    """Its socket is closed, and nothing of what is written is under way any more."""
+    """Its socket is closed; what is under way is what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.under_way = 0
 
     def write(self, data: Any) -> None:
-        pass
+        self.written.append(data)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.under_way
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         closed = socket.socket()
@@ -48,9 +54,12 @@ class Connection:
     """A connection as far as a client's tasks see it; each ping is answered when the test says so."""
 
     remote_address = None
+    state = State.OPEN
 
     def __init__(self) -> None:
-        self.transport: Any = Wire()
+        self.wire = Wire()
+        self.transport: Any = self.wire
+        self.before_close: Callable[[], None] = lambda: None
         self.pings: list[asyncio.Future[float]] = []
         self.closed: list[tuple[int, str]] = []
         self.is_over = False
@@ -62,6 +71,7 @@ class Connection:
         return self.pings[-1]
 
     async def close(self, code: int, reason: str) -> None:
+        self.before_close()
         self.closed.append((code, reason))
 
 
@@ -122,6 +132,10 @@ class Rig:
         """As the server does: the session knows them first."""
         self.client.session.spellings.update(zip(channels, channels, strict=True))
         self.returning.add(self.client, channels)
+
+    @property
+    def wire(self) -> Wire:
+        return self.connection.wire
 
     @property
     def live(self) -> set[str]:
@@ -286,7 +300,25 @@ async def test_a_pong_confirms_what_was_written_before_its_ping_and_not_what_cam
 async def test_a_client_whose_name_was_taken_over_is_told_and_closed(rig: Rig) -> None:
     rig.resumer.taken_over.set()
     await rig.started.pop("taken over")
+    assert b"another connection came with resume=bot-1" in rig.wire.written[-1]
     assert rig.connection.closed == [(1008, "resumed elsewhere")]
+
+
+async def test_where_a_client_got_to_is_written_before_it_is_told_that_its_name_was_taken_over(rig: Rig) -> None:
+    """Whoever came with the name waits for it, and the old connection may hang."""
+    rig.add("Q.A")
+    rig.hub.seal(make_mark(10))
+    rig.outbox.send(b"arrives")
+    rig.hub.seal(make_mark(11))
+    rig.outbox.send(b"is under way")
+    rig.wire.under_way = 1
+    rig.connection.before_close = lambda: rig.records.ended.append(["closed"])
+    rig.resumer.taken_over.set()
+    await rig.started.pop("taken over")
+    assert rig.records.ended == [["Q.A", "T.A", "T.B"], ["closed"]]
+    assert rig.resumer.confirmed[0].sequence == 10
+    rig.outbox.send(b"too late")
+    assert b"too late" not in rig.wire.written
 
 
 @pytest.mark.parametrize("exc", [None, ConnectionResetError()])
