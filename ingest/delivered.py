@@ -66,7 +66,7 @@ class Delivered:
         reach_ms = _NOTHING_MS
         async for chunk in self._walk_back(_LOG_BYTES):
             seen |= wanted & {sighting.identity for _, sighting in chunk.sightings}
-            reach_ms = chunk.oldest_ms
+            reach_ms = min(reach_ms, chunk.oldest_ms)
             if reach_ms < since_ms:
                 break
         return Seen(seen, reach_ms)
@@ -79,26 +79,34 @@ class Delivered:
             if not reply:
                 return
             newest = f"({reply[-1][0].decode()}"
-            size += sum(len(fields[b"batch"]) for _, fields in reply)
+            size += sum(len(fields.get(b"batch", b"")) for _, fields in reply)
             # In a thread, for ingest has live events to take meanwhile.
             yield await asyncio.to_thread(self._parse, [fields for _, fields in reply])
 
     def _parse(self, entries: list[dict[bytes, bytes]]) -> _Chunk:
         sightings: list[tuple[int, Sighting]] = []
-        oldest_ms = 0
+        oldest_ms = _NOTHING_MS
         for fields in entries:
-            oldest_ms = parse_mark(fields[b"mark"]).received_us // 1000
-            sightings += [(oldest_ms, sighting) for sighting in self._find_sightings(fields[b"batch"])]
+            try:
+                at_ms = parse_mark(fields[b"mark"]).received_us // 1000
+                sightings += [(at_ms, sighting) for sighting in self._find_sightings(fields[b"batch"])]
+            except (KeyError, ValueError, hiredis.ProtocolError):
+                _log.error("log: an entry of an unknown shape, what it delivered may come twice")
+            else:
+                oldest_ms = min(oldest_ms, at_ms)
         return _Chunk(sightings, oldest_ms)
 
     def _find_sightings(self, batch: bytes) -> Iterator[Sighting]:
-        """What a batch's PUBLISH commands delivered on the channels that matter."""
+        """What a batch's PUBLISH commands delivered on the channels that matter; raises as hiredis, or ValueError."""
         reader = hiredis.Reader()
         reader.feed(batch)
-        while command := reader.gets():
-            _, bus_channel, payload = command
-            if (channel := self._channels.get(bus_channel)) is not None:
-                yield from _identify(channel, payload)
+        while (command := reader.gets()) is not False:
+            match command:
+                case [b"PUBLISH", bytes(bus_channel), bytes(payload)]:
+                    if (channel := self._channels.get(bus_channel)) is not None:
+                        yield from _identify(channel, payload)
+                case _:
+                    raise ValueError("not a PUBLISH")
 
 
 def _identify(channel: str, payload: bytes) -> list[Sighting]:

@@ -15,11 +15,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.logbook import LOG_S
-from shared.batch import parse_mark
+from shared.batch import find_mark
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
 _EVERY_S: Final = 2.0
+_LAST_ENTRIES: Final = 10  # looked at for one that can be read: 30 MB at the very most
 _HALVINGS: Final = 6  # so a 64th of what the oldest epoch logged is kept too long, at most
 
 
@@ -48,6 +49,21 @@ class OldLog:
             except (RedisError, OSError) as exc:
                 _log.debug("log: what is old cannot be looked at (%s)", exc)
             await asyncio.sleep(_EVERY_S)
+
+    async def find_last_us(self) -> int | None:
+        """When the log's last batch came (Unix us); None without one among the last _LAST_ENTRIES.
+
+        Raises redis.RedisError.
+        """
+        entries: Any = await self._redis.xrevrange(self._log, count=_LAST_ENTRIES)
+        for odd, (_, fields) in enumerate(entries):
+            if (mark := find_mark(fields)) is not None:
+                if odd:
+                    _log.error("log: %d entries of an unknown shape at its end", odd)
+                return mark.received_us
+        if entries:
+            _log.error("log: nothing but entries of an unknown shape at its end")
+        return None
 
     async def find_oldest(self, since_s: float) -> str | None:
         """The id up to which nothing needs to be kept; None if nothing of earlier epochs is older than that.
@@ -84,7 +100,5 @@ def _parse(reply: Any) -> _Entry | None:
         return None
     ident, fields = reply[0]
     epoch, sequence = (int(part) for part in ident.split(b"-"))
-    try:
-        return _Entry(epoch, sequence, parse_mark(fields[b"mark"]).received_us / 1e6)
-    except (KeyError, ValueError):
-        return _Entry(epoch, sequence, 0.0)
+    mark = find_mark(fields)
+    return _Entry(epoch, sequence, mark.received_us / 1e6 if mark is not None else 0.0)

@@ -21,7 +21,6 @@ from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.switches import decode_switches, encode_switches
 from ingest.upstream import Upstream
-from shared.batch import parse_mark
 from shared.config import Config
 from shared.gap import Gap
 from shared.lifecycle import Tasks
@@ -135,10 +134,10 @@ class Tenure:
         Raises redis.RedisError.
         """
         await self._watch.read_all()
-        newest: Any = await self._redis.xrevrange(self._names.log, count=1)
+        last_us = await self._old_log.find_last_us()
         state: Any = await self._redis.hmget(self._names.upstream, "state", "since", "switches")
-        if newest:
-            self._upstream.open_gap(parse_mark(newest[0][1][b"mark"]).received_us // 1000, _TOOK_OVER)
+        if last_us is not None:
+            self._upstream.open_gap(last_us // 1000, _TOOK_OVER)
         elif state[0] == b"live":
             self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
         if self._rehearsal is not None:

@@ -6,6 +6,7 @@ byte of the batch, EVENTS how many events it holds, ALLS the event types that it
 none).  A mark that repeats the sequence before it closes nothing: it is the heartbeat.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 HEARTBEAT_S: Final = 1.0
@@ -36,6 +37,14 @@ def parse_mark(text: bytes) -> Mark:
     epoch, sequence = ident.split("-")
     kinds = frozenset() if alls == "-" else frozenset(alls.split(","))
     return Mark(int(epoch), int(sequence), int(received_us), int(events), kinds)
+
+
+def find_mark(fields: Mapping[bytes, bytes]) -> Mark | None:
+    """The mark of one of the log's entries; None if the entry is not of ingest's making."""
+    try:
+        return parse_mark(fields[b"mark"])
+    except (KeyError, ValueError):
+        return None
 
 
 def encode_command(*words: bytes) -> bytes:

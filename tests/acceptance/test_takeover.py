@@ -162,6 +162,25 @@ async def test_what_a_takeover_lost_before_anything_was_ever_logged_is_told_too(
         await until_recorded(proxy)
 
 
+async def test_an_odd_entry_at_the_logs_end_does_not_keep_a_standby_from_taking_over(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        client = await proxy.join("T.AAPL")
+        await proxy.emit(b'{"ev":"T","sym":"AAPL","q":1}', client)
+        logged_ms = time.time() * 1000
+        proxy.ingest.child.kill()
+        await proxy.ingest.child.wait()
+        odd: list[Any] = [{"mark": "odd", "batch": "odd"}, {"odd": "1"}]
+        for sequence, fields in enumerate(odd, 10**9):
+            await proxy.redis.client.xadd(NAMES.log, fields, id=f"{await get_epoch(proxy)}-{sequence}")
+        await proxy.start_standby()
+        await proxy.fake.wait_for(lambda: proxy.fake.held() == {"T.AAPL"}, 3 * TAKEOVER_S)
+        await proxy.emit(b'{"ev":"T","sym":"AAPL","q":2}', client)
+        (record,) = await until_recorded(proxy)
+        assert record["cause"] == "another ingest took over"
+        assert record["from_ms"] <= logged_ms + 1, "from the last entry that tells its time"
+        assert "log: 2 entries of an unknown shape at its end" in proxy.output
+
+
 async def has_seen_a_mark(proxy: Proxy, epoch: int = 0) -> bool:
     """Whether each gateway has seen a mark since the slot was taken under this epoch; epochs are Unix ms."""
     leases = await proxy.redis.get_leases()

@@ -10,9 +10,12 @@ from redis.asyncio import Redis
 
 from ingest import backfill, delivered, rest
 from ingest.backfill import Backfill, Filled
+from shared.batch import Mark, encode_command, encode_mark
 from shared.gap import Gap, decode_gap, encode_gap
 from tests.fakes.rest import FakeRest
 from tests.integration.backfill_rig import FROM_MS, KEY, LAG_MS, NAMES, TO_MS, Rig, get_ids, ns, trade
+
+MARK = Mark(7, 999, TO_MS * 1000 + 20_000, 1, frozenset())
 
 
 @pytest.fixture
@@ -49,6 +52,28 @@ async def test_events_of_the_same_time_keep_the_order_of_channels_and_of_sequenc
         rig.fake.add_trade(symbol, ns(1000), id=f"{symbol}{sequence}", sequence_number=sequence)
     filled = await rig.fill("T.TSLA", "T.AAPL")
     assert get_ids(filled) == ["TSLA1", "TSLA2", "AAPL1", "AAPL2", "AAPL3"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"odd": "1"},
+        {"mark": "odd", "batch": "odd"},
+        {"mark": encode_mark(MARK), "batch": "?odd\r\n"},
+        {"mark": encode_mark(MARK), "batch": encode_command(b"PUBLISH", b"T.AAPL")},
+        {"mark": encode_mark(MARK), "batch": ":1\r\n"},
+    ],
+)
+async def test_an_odd_entry_of_the_log_is_left_out_and_told(
+    rig: Rig, fields: dict[str, str | bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    await rig.deliver_around()
+    rig.fake.add_trade("AAPL", ns(-5), id="missed")
+    rig.fake.add_trade("AAPL", ns(9_990), id="delivered")
+    await rig.deliver(trade("delivered", 9_990), received_ms=TO_MS + 10)
+    await rig.redis.xadd(NAMES.log, fields, id="7-999")  # type: ignore[arg-type]
+    assert get_ids(await rig.fill("T.AAPL")) == ["missed"]
+    assert "log: an entry of an unknown shape, what it delivered may come twice" in caplog.text
 
 
 async def test_what_was_delivered_before_and_after_the_gap_is_not_delivered_again(rig: Rig) -> None:

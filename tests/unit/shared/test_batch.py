@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.batch import Mark, encode_command, encode_mark, parse_mark
+from shared.batch import Mark, encode_command, encode_mark, find_mark, parse_mark
 
 TYPES = st.frozensets(st.sampled_from(["T", "Q", "A", "AM", "LULD"]))
 
@@ -25,6 +25,12 @@ def test_a_mark_reads_as_its_documentation_says() -> None:
 def test_what_is_no_mark_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  (UnicodeDecodeError is one)
         parse_mark(text)
+    assert find_mark({b"mark": text}) is None
+
+
+def test_an_entry_of_the_log_has_its_mark_or_is_none_of_ours() -> None:
+    assert find_mark({b"batch": b"", b"mark": b"1-2 3 4 T"}) == Mark(1, 2, 3, 4, frozenset("T"))
+    assert find_mark({b"odd": b"1"}) is None
 
 
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=6))
