@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -13,6 +14,7 @@ from gateway.outbox import Outbox
 from shared.backoff import Backoff
 from shared.batch import Mark, encode_command, parse_mark
 from shared.bus import BusError, BusSocket, open_bus_socket
+from shared.demand import LEASE_S
 from shared.metrics import Histogram
 from shared.names import Names
 
@@ -20,6 +22,7 @@ _log = logging.getLogger(__name__)
 _CONFIRM_WITHIN_S: Final = 5.0
 _CHUNK: Final = 500  # channels in one SUBSCRIBE
 _SILENT_S: Final = 2.0  # marks come every second; then a PING, and after as long again the socket is given up
+AWAY_S: Final = LEASE_S  # then nobody counts what this gateway's clients hold, and new ones had better go elsewhere
 _BACKLOG_BYTES: Final = 128 * 1024  # in one read; at 50,000 events/s a batch has 12 KB
 
 
@@ -97,7 +100,7 @@ class Listener:
         self.bytes_out = 0
         self.reconnects = -1
         self.last_mark_s = 0.0  # Unix time
-        self._heard_at = 0.0  # loop time of the last mark or pong
+        self._heard_at: float | None = None  # loop time of the last mark or pong
         self._has_pinged = False
 
     @property
@@ -239,7 +242,7 @@ class Listener:
         """Without a mark a PING says whether Redis is there at all; without an answer the socket is given up."""
         while not socket.lost.done():
             await asyncio.wait([socket.lost], timeout=_SILENT_S / 4)
-            silent_s = self._loop.time() - self._heard_at
+            silent_s = self._get_silent_s()
             if silent_s >= 2 * _SILENT_S:
                 _log.warning("bus: silent for %.1f s, connecting anew", silent_s)
                 socket.abort()
@@ -247,6 +250,16 @@ class Listener:
             elif silent_s >= _SILENT_S and not self._has_pinged and socket.transport is not None:
                 self._has_pinged = True
                 socket.transport.write(encode_command(b"PING"))
+
+    def _get_silent_s(self) -> float:
+        return math.inf if self._heard_at is None else self._loop.time() - self._heard_at
+
+    def find_trouble(self) -> str:
+        """Why clients get nothing through this gateway; empty if nothing is known against it."""
+        silent_s = self._get_silent_s()
+        if silent_s <= AWAY_S:
+            return ""
+        return "no bus yet" if self._heard_at is None else f"no bus for {silent_s:.0f} s"
 
     def _on_heard(self) -> None:
         """Redis is there, though perhaps no ingest."""

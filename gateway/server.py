@@ -6,7 +6,7 @@ import hmac
 import http
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -96,6 +96,7 @@ class Door:
         self._conflated_before = 0  # events that clients who have left did not get
         self._told = held.test_data
         self.is_leaving = False
+        self.find_trouble: Callable[[], str] = lambda: ""  # why it is not ready for clients, for /health
         self.bad_messages = 0
         self.unknown_topics = 0
 
@@ -156,8 +157,9 @@ class Door:
             self.bad_messages += 1
             return connection.respond(http.HTTPStatus.BAD_REQUEST, f"{exc}\n")
         if parts.path == "/health":
-            ready = http.HTTPStatus.SERVICE_UNAVAILABLE if self.is_leaving else http.HTTPStatus.OK
-            return connection.respond(ready, f"{ready.phrase}\n")
+            trouble = "this gateway leaves" if self.is_leaving else self.find_trouble()
+            ready = http.HTTPStatus.SERVICE_UNAVAILABLE if trouble else http.HTTPStatus.OK
+            return connection.respond(ready, f"{trouble or ready.phrase}\n")
         if parts.path in (f"/{self._feed}", "/"):
             return None
         return connection.respond(http.HTTPStatus.NOT_FOUND, f"connect to /{self._feed}\n")

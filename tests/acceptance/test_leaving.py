@@ -14,10 +14,15 @@ from tests.subscriber import Subscriber
 CLIENTS = 150
 
 
-def get_health(gateway: Gateway) -> int:
+def read_health(gateway: Gateway) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
     connection.request("GET", "/health")
-    return connection.getresponse().status
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def get_health(gateway: Gateway) -> int:
+    return read_health(gateway)[0]
 
 
 def can_connect(gateway: Gateway) -> bool:
@@ -32,7 +37,8 @@ async def test_a_leaving_gateway_is_not_ready_first_and_then_sends_its_clients_a
         await proxy.join("T.AAPL", gateway=1)
         assert await asyncio.to_thread(get_health, leaving) == 200
         leaving.process.child.send_signal(signal.SIGTERM)
-        await until(lambda: get_health(leaving) == 503, "not ready", (leaving.process,))
+        leaves = (503, b"this gateway leaves\n")
+        await until(lambda: read_health(leaving) == leaves, "not ready", (leaving.process,))
         assert await asyncio.to_thread(get_health, staying) == 200
         first_at = None
         for client in clients:
@@ -43,6 +49,19 @@ async def test_a_leaving_gateway_is_not_ready_first_and_then_sends_its_clients_a
         await proxy.until_refcount({"T.AAPL": 1}, within_s=1.0)
         assert "150 clients are sent away within 1.5 s" in leaving.process.output
         assert proxy.find_subscribes("T.AAPL", "unsubscribe") == 0
+
+
+async def test_a_gateway_that_has_no_bus_is_not_ready_until_it_has_one_again(tmp_path: Path) -> None:
+    async with running_proxy(tmp_path, constants={"gateway.listener.AWAY_S": 3.0}) as proxy:
+        (gateway,) = proxy.gateways
+        client = await proxy.join("T.AAPL")
+        assert await asyncio.to_thread(read_health, gateway) == (200, b"OK\n")
+        proxy.redis.server.kill()
+        await until(lambda: get_health(gateway) == 503, "not ready", (gateway.process,))
+        assert read_health(gateway)[1].startswith(b"no bus for ")
+        assert client.is_open
+        await proxy.redis.start_empty()
+        await until(lambda: get_health(gateway) == 200, "ready again", (gateway.process,))
 
 
 async def test_what_was_queued_is_sent_before_the_close(tmp_path: Path) -> None:

@@ -54,3 +54,13 @@ async def test_a_confirmation_nobody_waits_for_does_no_harm(listener: Listener) 
     listener.on_confirmed(b"subscribe", b"T.AAPL")
     listener.on_confirmed(b"unsubscribe", b"T.AAPL")
     listener.unlisten(["T.AAPL"])
+
+
+async def test_a_bus_is_away_from_the_beginning_until_it_is_heard_and_again_when_it_is_silent(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert listener.find_trouble() == "no bus yet"
+    listener.on_odd([b"pong", b""])
+    assert listener.find_trouble() == ""
+    monkeypatch.setattr(gateway.listener, "AWAY_S", -1.0)
+    assert listener.find_trouble() == "no bus for 0 s"
