@@ -1,7 +1,10 @@
 """A client of a gateway that reads all the time and remembers every event's own bytes."""
 
+import array
 import asyncio
+import fcntl
 import json
+import termios
 import time
 from collections.abc import Callable
 from typing import Self
@@ -9,6 +12,7 @@ from typing import Self
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close, Frame, Opcode
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_numbered = msgspec.json.Decoder(dict[str, str | int]).decode
@@ -132,6 +136,17 @@ class Subscriber:
         """No close frame: we say no more, and read what is still on its way to us."""
         self.socket.transport.write_eof()
         await self._reader
+
+    def hang_up(self) -> None:
+        """As the official Go client does: a close frame, and the socket is closed at once."""
+        self.socket.transport.write(Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True))
+        self.socket.transport.abort()
+
+    def count_unread(self) -> int:
+        """Bytes that our machine has acknowledged and nobody has read (SIOCINQ)."""
+        size = array.array("i", [0])
+        fcntl.ioctl(self.socket.transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
+        return size[0]
 
     def abort(self) -> None:
         """Gone without a close frame."""

@@ -1,17 +1,13 @@
 """`?resume=NAME`: a client that comes back, to any gateway, gets what it missed and nothing twice."""
 
-import array
 import asyncio
-import fcntl
 import signal
-import termios
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from websockets.frames import Close, Frame, Opcode
 
 from tests.flow import find_gaps
 from tests.processes import until
@@ -74,13 +70,6 @@ async def until_beyond(client: Subscriber, number: int) -> None:
 def numbers(*clients: Subscriber, symbol: str = "AAPL") -> list[int]:
     mine = b'"sym":"%b"' % symbol.encode()
     return [int(e.rpartition(b":")[2][:-1]) for client in clients for e in client.events if mine in e]
-
-
-def count_unread(client: Subscriber) -> int:
-    """Bytes that the client's machine has acknowledged and its program not read (SIOCINQ)."""
-    size = array.array("i", [0])
-    fcntl.ioctl(client.socket.transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
-    return size[0]
 
 
 def check_little_doubled(first: Subscriber, second: Subscriber) -> None:
@@ -154,9 +143,8 @@ async def test_who_says_goodbye_and_reads_no_more_loses_nothing_and_gets_little_
         first = await come(proxy, "T.AAPL")
         await until_beyond(first, flow.sent + 200)
         first.socket.transport.pause_reading()
-        await until(lambda: count_unread(first) > 500, "something that its machine has and it has not read")
-        first.socket.transport.write(Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True))
-        first.socket.transport.abort()
+        await until(lambda: first.count_unread() > 500, "something that its machine has and it has not read")
+        first.hang_up()
         await first.until_closed()
         second = await come(proxy, "T.AAPL")
         await until_beyond(second, flow.sent + 50)
