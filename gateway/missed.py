@@ -9,7 +9,7 @@ from collections.abc import Iterable, Set
 from typing import Final
 
 from gateway.receipt import Lane
-from shared.channels import expand, get_event_type, is_covered, is_wildcard
+from shared.channels import ALL, expand, get_event_type, is_covered, is_wildcard
 
 MOST_CHANNELS: Final = 50_000  # as of one client; whoever has begun with more is not given what it has not asked for
 
@@ -26,21 +26,21 @@ class Missed:
 
         A wildcard begins with the oldest of what it covers, except for what is asked for beside it.
         """
-        waiting = {channel for channel in channels if not _covers(self._begun, expand(feed, [channel]))}
-        had = [expand(feed, lane.channels) for lane in self.lanes]
+        parts = {channel: expand(feed, [channel]) for channel in channels}
+        waiting = {channel for channel in parts if not _covers(self._begun, parts[channel])}
         found: dict[int, set[str]] = {}
         for channel in waiting:
-            index = self._find_lane(channel, expand(feed, [channel]), had, waiting)
+            index = self._find_lane(channel, parts[channel], waiting)
             if index is not None:
                 found.setdefault(index, set()).add(channel)
         taken = [Lane(self.lanes[index].position, found[index]) for index in sorted(found)]
         self._begin(feed, waiting)
         return taken
 
-    def _find_lane(self, channel: str, parts: Set[str], had: list[set[str]], waiting: Set[str]) -> int | None:
+    def _find_lane(self, channel: str, parts: Set[str], waiting: Set[str]) -> int | None:
         """The newest that names the channel, or else covers it."""
         naming = (index for index, lane in enumerate(self.lanes) if channel in lane.channels)
-        covering = (index for index, channels in enumerate(had) if _covers(channels, parts))
+        covering = (index for index, lane in enumerate(self.lanes) if _covers(lane.channels, parts))
         index = next(naming, next(covering, None))
         whole = {get_event_type(part) for part in parts if is_wildcard(part)}
         if index is None or not whole:
@@ -53,15 +53,18 @@ class Missed:
         return max([index, *older])
 
     def _begin(self, feed: str, channels: Set[str]) -> None:
-        self._begun |= expand(feed, channels)
+        begun = expand(feed, channels)
+        self._begun |= begun
         if len(self._begun) > MOST_CHANNELS:
             self.lanes = []
+        if any(is_wildcard(channel) for channel in begun):
+            channels = {c for lane in self.lanes for c in lane.channels if _covers(self._begun, expand(feed, [c]))}
         for lane in self.lanes:
-            lane.channels = {c for c in lane.channels if not _covers(self._begun, expand(feed, [c]))}
+            lane.channels -= channels  # one by one, 10,000 of them must not cost 10,000 looks at each
         self.lanes = [lane for lane in self.lanes if lane.channels]
         if not self.lanes:
             self._begun.clear()
 
 
 def _covers(had: Set[str], parts: Iterable[str]) -> bool:
-    return all(is_covered(part, had) for part in parts)
+    return ALL in had or all(is_covered(part, had) for part in parts)
