@@ -13,6 +13,7 @@ from shared.names import Names
 
 _log = logging.getLogger(__name__)
 READ_ENTRIES: Final = 50  # ~0.6 MB at 50,000 events/s
+REACH_S: Final = 20.0  # the log keeps 30 s, but for more than its 128 MiB in that time
 
 
 def parse_newest(reply: list[Any]) -> Mark:
@@ -79,7 +80,7 @@ class Log:
         found: Any = await self._redis.xrange(self._name, min=start, count=READ_ENTRIES + 1)
         entries: list[Entry] = []
         is_logged = position.sequence == 0  # nothing of that epoch came before it
-        before, is_known = position, position[:2] == NOTHING[:2]  # its epoch may have logged more, forgotten since
+        before, is_known = position, is_logged
         for ident, fields in found:
             entry = _parse_entry(fields) or _make_lost(ident, before)
             if entry.mark[:2] == position[:2]:
@@ -123,4 +124,6 @@ def _make_lost(ident: bytes, before: Mark) -> Entry:
 def _follows(before: Mark, mark: Mark, is_logged: bool) -> bool:
     if mark.epoch == before.epoch:
         return mark.sequence == before.sequence + 1
-    return is_logged and mark.sequence == 1
+    # An epoch left at its beginning may have logged much after that, which is forgotten by now.
+    is_old = before[:2] != NOTHING[:2] and mark.received_us - before.received_us > REACH_S * 1e6
+    return is_logged and mark.sequence == 1 and not (before.sequence == 0 and is_old)

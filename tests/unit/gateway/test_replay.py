@@ -9,7 +9,7 @@ import pytest
 
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
-from gateway.log import READ_ENTRIES, Log
+from gateway.log import REACH_S, READ_ENTRIES, Log
 from gateway.reader import Reader
 from gateway.receipt import LIVE, Lane, Receipt
 from gateway.replay import Replay
@@ -227,10 +227,13 @@ async def test_a_live_mark_that_the_log_will_never_have_is_a_gap_too() -> None:
 async def test_an_epoch_that_was_left_at_its_beginning_and_is_forgotten_since_is_a_gap() -> None:
     """It may have logged much before the next one came, and then the log begins with that one's first batch."""
     stream = Stream()
-    mark = make_mark(1)
+    at_us = 1_000_000_000
+    mark = make_mark(1)._replace(received_us=at_us)
     stream.entries.append((mark, {b"mark": encode_mark(mark), b"batch": b""}))
     log = Log(cast(Any, stream), NAMES)
-    for position, is_next in ((NOTHING, True), (make_mark(0), True), (Mark(EPOCH - 1, 0, 0, 0, frozenset()), False)):
+    left_us = int(at_us - REACH_S * 1e6)
+    old, young = (Mark(EPOCH - 1, 0, us, 0, frozenset()) for us in (left_us - 1, left_us))
+    for position, is_next in ((NOTHING, True), (make_mark(0), True), (young, True), (old, False)):
         [entry] = (await log.read(position)).entries
         assert entry.is_next == is_next, position
 
