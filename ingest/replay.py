@@ -32,6 +32,7 @@ SETTLE_S: Final = 0.5
 SLIP_S: Final = 1.0
 _STEP_S: Final = 0.005  # the event loop gets its turn at least so often
 _POLL_S: Final = 0.001  # for room
+_PASS_S: Final = 1.0  # what a pass takes at least, at a given speed: a recording may have no duration
 _LOOK_S: Final = 0.5  # within a silence, at whether the speed has changed
 _FRAME_BYTES: Final = 256 * 1024
 _KNOWN_MOST: Final = 200_000  # (event type, symbol) pairs whose being held is remembered; beyond it all are forgotten
@@ -128,14 +129,17 @@ class Replay:
         await self._until_held()
         while True:
             self._is_anchored, self._shift = False, None
+            began_at = asyncio.get_running_loop().time()
+            frames = self._frames if self._chunk == self._done == 0 else -1  # -1: the rest of a pass may hold none
             async for chunk in self._read_ahead():
                 await self._play_chunk(chunk, emit)
             self._chunk = self._done = 0
             self._passes += 1
-            if not self._loop:
+            if not self._loop or self._frames == frames:
                 _log.info("replay: over after %d frames", self._frames)
                 return
-            await asyncio.sleep(0)
+            took_s = asyncio.get_running_loop().time() - began_at
+            await asyncio.sleep(0 if self._speed is None else max(0.0, _PASS_S - took_s))
 
     async def _until_held(self) -> None:
         try:

@@ -44,13 +44,20 @@ class Director:
         self._scenario, self._start_ms, self._index, self._is_over = scenario, start_ms, -1, False
         self._concerned = [s for s in self._stocks if scenario.symbols is None or s.symbol in scenario.symbols]
 
-    def on_close(self) -> None:
+    def on_close(self, now_ms: int) -> None:
         """A phase that lasts until the close is over; a halt stays one until the day is."""
-        self._is_over = self._is_over or (not self.phase.seconds and not self.phase.halt)
+        phase = self._find_phase(now_ms)
+        self._is_over = self._is_over or (not phase.seconds and not phase.halt)
 
-    def on_day(self) -> None:
+    def on_day(self, now_ms: int) -> None:
         """A new day: so is a halt until the close."""
-        self._is_over = self._is_over or not self.phase.seconds
+        self._is_over = self._is_over or not self._find_phase(now_ms).seconds
+
+    def _find_phase(self, now_ms: int) -> Phase:
+        """Which it ought to be: nobody may have played when it should have begun."""
+        if self._scenario is None or now_ms < self._start_ms:
+            return self.phase
+        return self._scenario.find((now_ms - self._start_ms) / 1000)[1]
 
     def on_second(self, now_ms: int, is_regular: bool) -> None:
         """What the scenario says for this second."""
@@ -140,7 +147,7 @@ class Director:
         left_s = min(_MOST_DRIVE_S, self.phase.seconds / 3 or _MOST_DRIVE_S) - into_s
         if stock.limit:
             return
-        if left_s >= 1:
+        if left_s > 1:
             band = stock.high_band if self.phase.limit == "up" else stock.low_band
             stock.fair += (band - stock.fair) / left_s
             return

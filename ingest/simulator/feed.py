@@ -70,6 +70,8 @@ class Simulation:
             if self._is_present:
                 self._skip_to(_find_start_ms(None))  # nobody may play now, and it begins when it is set
             self._market.set_scenario(scenario, self._now_ms)
+        elif self._is_present:
+            self._now_ms = _find_start_ms(None)  # a market that has never played begins with it
 
     def _warn_if_without_effect(self) -> None:
         scenario, symbols = self._scenario, self._scenario.symbols

@@ -115,11 +115,12 @@ class Market:
         second_ms = to_ms - to_ms % 1000
         if second_ms <= self._second_ms:
             return
-        if self._has_begun:
+        if self._has_begun or any(stock.totals.second.trades for stock in self._stocks):  # of another run, perhaps
             self._end_second()
             self._flow.start(0)
-        if self._second_ms <= self._hours.get_day(self._second_ms).close_ms < second_ms:
-            self._director.on_close()  # which no second will begin at
+        close_ms = self._hours.get_day(self._second_ms).close_ms
+        if self._second_ms <= close_ms < second_ms:
+            self._director.on_close(close_ms)  # which no second will begin at
         if second_ms // 60_000 > self._second_ms // 60_000:
             self._queue_bars(self._close_minutes(self._second_ms - self._second_ms % 60_000))
         self._second_ms = max(second_ms, self._second_ms)
@@ -175,7 +176,7 @@ class Market:
         self._date = day.date
         self._absent.clear()
         self._wire.sequence = 0
-        self._director.on_day()
+        self._director.on_day(self._second_ms)
         for stock in self._stocks:
             stock.totals = Totals()
             stock.trades = 0
@@ -190,7 +191,7 @@ class Market:
             return
         self._session = session
         if closes:
-            self._director.on_close()
+            self._director.on_close(now_ms)
         if session != REGULAR:
             self._limits.end()
         for stock in self._stocks:
@@ -243,9 +244,9 @@ class Market:
             stock.fair, stock.regime = saved.stocks[symbol].fair, saved.stocks[symbol].regime
             stock.refit(is_extended=False)
             stock.requote()
-            if saved.day == self._date:
+            if saved.day >= self._date:  # after a fast run even tomorrow's: then today's ids were used, too
                 stock.trades = saved.stocks[symbol].trades + jump
-        if saved.day != self._date:
+        if saved.day < self._date:
             return
         self._wire.sequence, self._wire.imbalances = saved.sequence + jump, saved.imbalances + jump
         absent = [(symbol, stock) for symbol, stock in saved.stocks.items() if symbol not in stocks]

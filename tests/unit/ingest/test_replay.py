@@ -191,6 +191,19 @@ async def test_what_was_stopped_goes_on_with_the_next_frame(tmp_path: Path, ever
     assert numbers == list(range(30)) and 2 < runs < 20
 
 
+async def test_a_recording_without_duration_loops_once_a_second_and_one_without_frames_is_over(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "day", make_trades(1, 1))
+    played: list[bytes] = []
+    replay = Replay(path, 1.0, loop=True)
+    replay.set_held(frozenset({"*"}))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(replay.run(played.append), 1.5)
+    assert len(played) == 2
+    silent = write_recording(tmp_path / "hole", [*make_trades(1, 1), Hole(BEGIN_US + 10_000_000, BEGIN_US, "x")])
+    replay = Replay(silent, None, time_of_day(9, 30, 5), loop=True)
+    assert await asyncio.wait_for(play(replay, "*"), 5) == []
+
+
 async def test_a_replay_from_a_time_of_day_goes_on_and_loops_from_there(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "day", make_trades(12, 200_000), per_chunk=2)
     replay = Replay(path, None, time_of_day(9, 30, 1), loop=True)

@@ -38,7 +38,7 @@ def find_phases(name: str) -> list[tuple[str, float]]:
 
 
 def test_halt_is_the_way_to_15_seconds_of_limit_state_then_a_halt_of_5_minutes_between_ordinary_trading() -> None:
-    assert find_phases("halt") == [("", 60), ("down", 22), ("luld", 300), ("", 120)]
+    assert find_phases("halt") == [("", 60), ("down", 21), ("luld", 300), ("", 120)]
 
 
 def test_market_wide_halts_come_at_7_13_and_20_percent_and_last_15_minutes_or_the_rest_of_the_day() -> None:

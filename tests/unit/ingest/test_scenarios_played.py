@@ -67,10 +67,10 @@ def test_market_wide_halts_begin_when_their_levels_are_reached_and_are_without_t
 
 
 def test_a_halt_reopens_where_it_began() -> None:
-    rows = play("halt", 407)
-    [last, *_] = get_prices(rows, 81, 82)[-1:]
-    assert get_prices(rows, 83, 382) == []
-    assert get_prices(rows, 382, 407)[0] == pytest.approx(last, rel=0.01)
+    rows = play("halt", 406)
+    [last, *_] = get_prices(rows, 80, 81)[-1:]
+    assert get_prices(rows, 82, 381) == []
+    assert get_prices(rows, 381, 406)[0] == pytest.approx(last, rel=0.01)
 
 
 def test_the_opening_bell_is_twenty_times_the_usual_number_of_events() -> None:

@@ -200,6 +200,17 @@ async def test_a_scenario_that_is_set_while_nobody_plays_begins_then_and_not_whe
     assert min(t["t"] for t in pick(after, "T")) > set_ms
 
 
+async def test_a_scenario_that_is_set_before_the_market_ever_played_begins_when_it_is_set() -> None:
+    running = Running()
+    await asyncio.sleep(2.2)
+    set_ms = time.time() * 1000
+    running.simulation.set_scenario(make_scenario(Phase(name="halt", seconds=2, halt="level1")))
+    async with running:
+        await running.until(lambda events: any(t["t"] > set_ms + 1500 for t in pick(events, "T")))
+    # The market's first second is under way when it begins.
+    assert not [t["t"] for t in pick(running.events, "T") if set_ms + 1000 <= t["t"] < set_ms + 2000]
+
+
 async def test_a_market_that_stood_still_goes_on_at_the_time_of_now_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -130,6 +130,16 @@ def test_a_run_that_begins_before_the_state_was_saved_takes_prices_and_numbers_b
         assert find_center(after, symbol) == pytest.approx(quotes[1]["bp"], rel=0.02)
 
 
+def test_numbers_of_today_are_not_used_again_after_a_fast_market_that_ended_on_a_later_day() -> None:
+    market, start = make_market("2026-11-20T19:59:50", rate=150), at("2026-11-20T19:59:52")
+    before = list(read(market.advance(at("2026-11-23T04:00:20"))))
+    after = list(read(restart(market, start, is_old=True, rate=5000).advance(start + 5000)))
+    assert pick(after, "T")
+    for symbol in SYMBOLS:
+        ids = [{t["i"] for t in pick(part, "T", symbol=symbol)} for part in (before, after)]
+        assert not ids[0] & ids[1]
+
+
 def play_with(symbols: tuple[str, ...], state: bytes, start_ms: int, end_ms: int) -> tuple[list[Event], bytes]:
     """Another run, with these symbols; its events, and its state at the end."""
     market = Market(symbols, 5, 150, start_ms, state=state, always_open=False)
@@ -153,6 +163,19 @@ def test_symbol_that_leaves_and_returns_on_the_same_day_goes_on_where_it_was(awa
         assert bar["op"] == pick(events, "A", symbol=symbol)[0]["op"]
         bids = [pick(part, "Q", symbol=symbol)[at_]["bp"] for part, at_ in ((events, -1), (again, 0))]
         assert bids[1] == pytest.approx(bids[0], rel=0.01)
+
+
+def test_bars_of_a_run_that_goes_on_later_have_no_trades_of_the_second_in_which_the_one_before_ended() -> None:
+    market, ends_ms, goes_on_ms = make_market(rate=150), at(NOON) + 10_900, at(NOON) + 3_600_000
+    events = list(read(market.advance(ends_ms)))
+    market = Market(SYMBOLS, 5, 150, ends_ms, state=market.get_state(), always_open=False)
+    market.set_held(frozenset({"*"}))
+    market.skip_to(goes_on_ms)
+    events += read(market.advance(goes_on_ms + 70_000))
+    for kind, symbol in (("A", "AAPL"), ("A", "SPY"), ("AM", "AAPL")):
+        trades = pick(events, "T", symbol=symbol)
+        for bar in pick(events, kind, symbol=symbol):
+            assert bar["v"] == sum(t["s"] for t in trades if bar["s"] <= t["t"] < bar["e"]), bar
 
 
 def test_symbol_that_returns_in_a_run_that_begins_before_it_left_has_no_totals_of_later() -> None:
