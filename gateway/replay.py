@@ -75,8 +75,8 @@ class Replay:
     async def run(self) -> None:
         """Return when the client is live on these channels, or holds them no more; raises redis.RedisError."""
         ready_at = 0
-        while not self._outbox.is_closed and self._hub.find_late(self._outbox) & self._channels:
-            if not self._is_ready and self._hub.are_ready(self._channels):
+        while not self._outbox.is_closed and (late := self._hub.find_late(self._outbox) & self._channels):
+            if not self._is_ready and self._hub.are_ready(late):
                 self._is_ready = True
                 ready_at = self._hub.seals
             if self._was_long_away() and self._is_ready:
@@ -86,7 +86,9 @@ class Replay:
             # What is listened to only now may lack the beginning of the batch under way, so a mark must have come.
             if self._is_ready and self._hub.seals > ready_at:
                 await self._outbox.until_writable()
-                self._hub.let_in(self._outbox, self._channels, self._position, self._on_admitted)
+                waits = self._hub.let_in(self._outbox, self._channels, self._position, self._on_admitted)
+                while waits and self._hub.last_mark[:2] < self._position[:2]:
+                    await self._until_mark()  # it comes in at that mark: what would be read until then came twice
             await self._until_mark()
 
     def _on_admitted(self) -> None:
@@ -99,8 +101,8 @@ class Replay:
     async def _read(self) -> bool:
         """Send what the log holds beyond the position; whether there may be more that can be sent now."""
         live = self._hub.last_mark
-        self._choose()
         entries, is_logged, is_end = await self._reader.read(self._position)
+        self._choose()
         for entry in entries:
             if not self._account_for(entry.mark, is_next=entry.is_next):
                 await self._send()

@@ -53,6 +53,8 @@ async def play(asker: Asker, ident: str, args: dict[str, Any]) -> None:
                 say(_describe_progress(status.get("progress", {})))
     except BaseException:
         # Also if there was no answer: ingest does one thing after the other, so it plays first, and stops then.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            task.uncancel()
         with contextlib.suppress(NotDone):  # whoever asked hears of the first failure
             await asker.ask("stop", {"id": ident})
         raise
@@ -68,9 +70,12 @@ def _end_on_signals() -> None:
     """TERM and HUP do what Ctrl-C does, once: a closed terminal sends several, and ingest is yet to be asked."""
     task = asyncio.current_task()
     assert task is not None, "called in one"
+    has_ended = False
 
     def end() -> None:
-        if not task.cancelling():
+        nonlocal has_ended
+        if not has_ended:
+            has_ended = True
             task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGHUP):

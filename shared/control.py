@@ -5,6 +5,7 @@ the answer is pushed.  Only the holder of the slot listens, so nobody there mean
 key of any client: whoever can write to this Redis may ask.
 """
 
+import asyncio
 import secrets
 from typing import Annotated, Any, Final
 
@@ -89,6 +90,7 @@ class Asker:
         try:
             if not await self._redis.publish(self._names.control, text):
                 raise NotDone("no ingest is running (nobody has the upstream slot)")
+            _heed_cancel()
             found: Any = await self._wait(self._names.get_control_reply(request.id), within_s)
         except (RedisError, OSError) as exc:
             raise NotDone(f"Redis at {self._where} does not answer: {exc or type(exc).__name__}") from None
@@ -105,7 +107,15 @@ class Asker:
         while waited_s < within_s:
             part_s = min(1.0, within_s - waited_s)
             found: Any = await self._redis.blpop([key], timeout=part_s)
+            _heed_cancel()
             if found is not None:
                 return found
             waited_s += part_s
         return None
+
+
+def _heed_cancel() -> None:
+    """Python 3.11's asyncio.wait_for, in which redis-py writes, swallows one that comes as the write ends."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -50,8 +50,12 @@ class Stream:
 
     def __init__(self) -> None:
         self.entries: list[tuple[Mark, dict[bytes, bytes]]] = []
+        self.reads = 0
+        self.meanwhile: dict[int, Callable[[], None]] = {}  # what happens while the n-th reading is under way
 
     async def xrange(self, name: str, count: int, **bounds: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        self.reads += 1
+        self.meanwhile.get(self.reads, lambda: None)()
         first = tuple(map(int, bounds["min"].split("-")))
         found = [(mark, fields) for mark, fields in self.entries if mark[:2] >= first]
         return [(b"%d-%d" % mark[:2], fields) for mark, fields in found[:count]]
@@ -294,6 +298,40 @@ async def test_each_takeover_while_it_is_caught_up_is_told_but_one_that_a_gap_co
     await replay.run()
     spans = [" ".join(told.split()[1:5]) for told in world.read()]
     assert spans == ["from 100 to 9000", "from 6000 to 19000"]
+
+
+async def test_what_comes_live_while_the_log_is_ahead_of_the_gateway_is_not_read_from_it_too() -> None:
+    """The client has been given more than the gateway has: until it has caught up with that, nothing may be read."""
+    world = World("T.AAPL")
+    world.log(2, {"T.AAPL": trades(2)})
+    world.log(3, {"T.AAPL": trades(3)})
+    world.next += [
+        lambda: world.come(2, {"T.AAPL": trades(2)}),
+        lambda: world.hub.seal(make_mark(2)._replace(events=0)),
+        lambda: world.come(3, {"T.AAPL": trades(3)}),
+        lambda: world.publish(4, {"T.AAPL": trades(4)}),
+    ]
+
+    def come_on() -> None:
+        for _ in range(2):
+            world.next.popleft()()
+
+    world.stream.meanwhile[3] = come_on
+    await world.run()
+    assert world.read() == [2, 3, 4]
+
+
+async def test_a_channel_given_up_before_it_was_ready_holds_nobody_up_not_even_for_a_gap() -> None:
+    world = World("T.AAPL", "T.MSFT")
+    replay = world.make_replay()
+    world.hub.set_unready(["T.MSFT"])
+    world.hub.remove(world.outbox, ["T.MSFT"])
+    world.publish_mark(make_late(EPOCH + 1, 1, 5), {"T.AAPL": trades(2)})
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 2, 5.1), {"T.AAPL": trades(3)}))
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 3, 5.2), {"T.AAPL": trades(4)}))
+    async with asyncio.timeout(5):
+        await replay.run()
+    assert world.read() == [f"events from 100 to 8000 may be missing: {UNHELD}", 2, 3, 4]
 
 
 async def test_who_was_away_for_longer_than_the_linger_is_told_so_first_once_its_channels_count() -> None:
