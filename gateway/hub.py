@@ -164,7 +164,7 @@ class Hub:
     def _would_overtake(self, member: Hashable, channels: frozenset[str]) -> bool:
         """Whether a wildcard among these has the events of a channel that is late apart from it."""
         types = {get_event_type(part) for part in expand(self._names.feed, channels) if is_wildcard(part)}
-        others = self._late[member] - channels
+        others = self._late[member] - channels if types else ()
         return any(get_event_type(channel) in types for channel in others if not is_wildcard(channel))
 
     def _regroup(self, member: Hashable) -> None:

@@ -85,18 +85,17 @@ class Returning:
         self._hub.hold_off(client.outbox, set[str]().union(*(lane.channels for lane in lanes)))
         for lane in lanes:
             rest -= lane.channels
-            others = before.union(*(other.channels for other in lanes if other is not lane))
-            self._start_replay(client, client.outbox, lane, others)
+            self._start_replay(client, client.outbox, lane, [before, *(o.channels for o in lanes if o is not lane)])
         client.resumer.receipt.add(rest)
         client.resumer.confirm()
         self._resumption.save_soon()
 
-    def _start_replay(self, client: Client, outbox: CountedOutbox, lane: Lane, others: Set[str]) -> None:
+    def _start_replay(self, client: Client, outbox: CountedOutbox, lane: Lane, others: Iterable[Set[str]]) -> None:
         skipped: list[str] = []
         if any(is_wildcard(channel) or channel == ALL for channel in lane.channels):
             # What comes live already, or is caught up in a lane of its own, comes from there alone.
             late = self._hub.find_late(outbox)
-            exact = (channel for channel in others if not is_wildcard(channel) and channel != ALL)
+            exact = (channel for some in others for channel in some if not is_wildcard(channel) and channel != ALL)
             skipped = [c for c in exact if c in late or self._hub.has_joined(outbox, c)]
         replay = Replay(self._reader, self._hub, self._names, outbox, lane, self._until_mark, lane.channels, skipped)
         client.start("replay", self._replay(client, replay))

@@ -263,8 +263,16 @@ class Door:
         return [error(f"{text}: {part}") for part, text in parts.items()]
 
     def _settle_late(self, client: Client, channels: Iterable[str], ask: int) -> None:
-        """Upstream was silent for too long: ack what is still owed, for nothing speaks against it."""
+        """Upstream was silent for too long: ack what is still owed, for nothing speaks against it.
+
+        But not what waits behind a replay: its events do not come yet, and nobody would give them later.
+        """
         owed = [channel for channel in channels if client.session.owed.get(channel) == ask]
+        outbox = client.outbox
+        waiting = [c for c in owed if self._hub.find_late(outbox) and not self._hub.has_joined(outbox, c)]
+        if waiting:
+            owed = [channel for channel in owed if channel not in waiting]
+            self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, waiting, ask)
         self._send(client, [status for channel in owed for status in self._acknowledge(client.session, channel)])
 
     async def leave(self) -> None:

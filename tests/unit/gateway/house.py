@@ -129,6 +129,15 @@ class House:
         self._hub.set_ready(channels)
         self.door.on_change()
 
+    def hold_off(self, visitor: Visitor, *channels: str) -> None:
+        """What the visitor missed of these is replayed."""
+        self._hub.hold_off(visitor.client.outbox, channels)
+
+    def let_in(self, visitor: Visitor, *channels: str) -> None:
+        """The replay is over."""
+        assert self._hub.let_in(visitor.client.outbox, frozenset(channels), self._hub.last_mark, lambda: None)
+        self.door.on_change()
+
     def mark(self, *event_types: str) -> None:
         """Ingest publishes these event types whole from now on."""
         list(close_batch(self._hub, Mark(7, 1, 1, 0, frozenset(event_types))))

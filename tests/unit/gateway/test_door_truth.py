@@ -57,3 +57,22 @@ async def test_the_timer_of_an_asking_that_was_withdrawn_does_not_ack_the_next_o
     first, _ = house.clock.timers
     first.call()
     assert visitor.take() == []
+
+
+async def test_a_wildcard_that_waits_for_a_replay_is_acked_when_its_events_come_however_long_that_takes() -> None:
+    house = House()
+    visitor = await house.visit("T.AAPL")
+    house.hold_off(visitor, "T.AAPL")
+    house.get_ready("T.AAPL")
+    house.hear("T.AAPL")
+    assert visitor.take() == ["success: subscribed to: T.AAPL"]
+    await visitor.subscribe("T.*")
+    house.get_ready("T.*")
+    house.mark("T")
+    house.hear("T.*")
+    for _ in range(3):
+        house.let_time_pass()
+    assert visitor.take() == []
+    house.let_in(visitor, "T.AAPL")
+    house.mark("T")
+    assert visitor.take() == ["success: subscribed to: T.*"]
