@@ -21,10 +21,11 @@ class Missed:
         self.lanes = lanes
         self._begun: set[str] = set()  # for as long as there are lanes
 
-    def take(self, feed: str, channels: Iterable[str]) -> list[Lane]:
+    def take(self, feed: str, channels: Iterable[str]) -> tuple[list[Lane], list[Lane]]:
         """Those of the channels that the client missed, each with the position from which it lacks events.
 
-        A wildcard begins with the oldest of what it covers, except for what is asked for beside it.
+        A wildcard begins with the oldest of what it covers, except for what is asked for beside it.  One that the
+        client did not hold before begins live; what it lacks of single channels under it is lost: the second list.
         """
         parts = {channel: expand(feed, [channel]) for channel in channels}
         waiting = {channel for channel in parts if not _covers(self._begun, parts[channel])}
@@ -34,8 +35,10 @@ class Missed:
             if index is not None:
                 found.setdefault(index, set()).add(channel)
         taken = [Lane(self.lanes[index].position, found[index]) for index in sorted(found)]
+        begun = {part for c in waiting.difference(*found.values()) for part in parts[c] if is_wildcard(part)}
+        passed = [Lane(lane.position, _find_covered(lane.channels - waiting, begun)) for lane in self.lanes if begun]
         self._begin(feed, waiting)
-        return taken
+        return taken, [lane for lane in passed if lane.channels]
 
     def _find_lane(self, channel: str, parts: Set[str], waiting: Set[str]) -> int | None:
         """The newest that names the channel, or else covers it."""
@@ -64,6 +67,10 @@ class Missed:
         self.lanes = [lane for lane in self.lanes if lane.channels]
         if not self.lanes:
             self._begun.clear()
+
+
+def _find_covered(channels: Set[str], wildcards: Set[str]) -> set[str]:
+    return {channel for channel in channels if is_covered(channel, wildcards)}
 
 
 def _covers(had: Set[str], parts: Iterable[str]) -> bool:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Set
+from typing import Final
 
 from redis.exceptions import RedisError
 from websockets.exceptions import ConnectionClosed
@@ -17,10 +19,13 @@ from gateway.receipt import Lane, Receipt
 from gateway.replay import Replay
 from gateway.resume import SAVE_S, Resumption
 from shared.channels import ALL, is_wildcard
+from shared.demand import ASKED_S
 from shared.names import Names
-from shared.protocol import CLOSE_POLICY, error
+from shared.notice import Addressed, make_gap
+from shared.protocol import CLOSE_POLICY, Status, error
 
 _log = logging.getLogger(__name__)
+_PASSED: Final = "a wildcard that was not held before came first"
 
 
 class Returning:
@@ -81,7 +86,9 @@ class Returning:
             return
         rest = set(channels)
         before = client.session.spellings.keys() - rest
-        lanes = client.resumer.missed.take(self._names.feed, rest)
+        lanes, passed = client.resumer.missed.take(self._names.feed, rest)
+        for lane in passed:
+            client.send([_make_passed(lane)])
         self._hub.hold_off(client.outbox, set[str]().union(*(lane.channels for lane in lanes)))
         for lane in lanes:
             rest -= lane.channels
@@ -121,3 +128,12 @@ class Returning:
             if client.outbox.is_settled:
                 client.resumer.confirm()
             await self._resumption.end(client.resumer)
+
+
+def _make_passed(lane: Lane) -> Status:
+    """The gap of what a new wildcard has passed over."""
+    to_ms = time.time_ns() // 1_000_000 + int(ASKED_S * 1000)
+    notice = make_gap(lane.position.received_us // 1000, to_ms, _PASSED, lane.channels)
+    status = Addressed(notice).find_status(frozenset(lane.channels))
+    assert status is not None, "it concerns these"
+    return status

@@ -35,7 +35,7 @@ def make_resumer(*missed: Part) -> Resumer:
 
 
 def take(resumer: Resumer, *channels: str) -> list[Part]:
-    return [(lane.position.sequence, sorted(lane.channels)) for lane in resumer.missed.take("stocks", channels)]
+    return [(lane.position.sequence, sorted(lane.channels)) for lane in resumer.missed.take("stocks", channels)[0]]
 
 
 @pytest.fixture

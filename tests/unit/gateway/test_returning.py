@@ -22,6 +22,7 @@ from gateway.returning import Returning
 from gateway.session import Session
 from shared.batch import NOTHING, Mark
 from shared.names import Names
+from shared.protocol import Status
 
 NAMES = Names("stocks")
 
@@ -327,3 +328,17 @@ async def test_the_last_word_is_what_arrived_if_that_is_known(rig: Rig, exc: Exc
     rig.outbox.end(exc, has_said_goodbye=True)
     await rig.returning.end(rig.client)
     assert rig.records.ended == [["T.A", "T.B"] if exc else ["Q.A", "T.A", "T.B"]]
+
+
+@pytest.mark.parametrize("wildcard", ["T.*", "*"])
+@pytest.mark.parametrize("beside", [(), ("T.A", "Q.A")])
+async def test_what_a_new_wildcard_passes_over_is_told_as_a_gap(wildcard: str, beside: tuple[str, ...]) -> None:
+    rig = Rig("T.A", "Q.A")
+    await rig.claim()
+    told: list[Status] = []
+    rig.client.send = told.extend  # type: ignore[method-assign, assignment]
+    rig.add(wildcard, *beside)
+    passed = [] if beside else [["T.A"] if wildcard == "T.*" else ["Q.A", "T.A"]]
+    assert [status.message.rpartition("channels: ")[2].split(",") for status in told] == passed
+    assert all(status.status == "gap" and "events from 0 to" in status.message for status in told)
+    rig.end_tasks()
