@@ -13,11 +13,12 @@ from gateway.census import Census
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
+from gateway.keys import Keys
 from gateway.listener import Listener
 from gateway.log import Log
 from gateway.resume import Resumption
 from gateway.returning import Returning
-from gateway.server import Door, Keys, Limits
+from gateway.server import Door, Limits
 from shared.config import Config
 from shared.demand import Demand
 from shared.lifecycle import Tasks, watch_signals

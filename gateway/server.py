@@ -2,7 +2,6 @@
 
 import asyncio
 import heapq
-import hmac
 import http
 import logging
 import random
@@ -18,6 +17,7 @@ from gateway.client import CLOSE_WITHIN_S, Client, ClientConnection, Slow
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.interest import Interest
+from gateway.keys import Keys
 from gateway.outbox import CONFLATED_MOST_S, WRITE_LIMIT_BYTES
 from gateway.resume import find_name
 from gateway.returning import Returning
@@ -43,24 +43,6 @@ _LAST_WORDS_S: Final = 5.0  # for what they got to be recorded
 _DRAIN_RATE: Final = 100  # clients a second, which is what the other gateways must accept meanwhile
 _GOOD_NEWS: Final = ("auth_success", "success")
 ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
-
-
-class Keys:
-    """The keys that clients may use; none configured means any that is not empty."""
-
-    def __init__(self, keys: Iterable[str]) -> None:
-        self.replace(keys)
-
-    def replace(self, keys: Iterable[str]) -> None:
-        """From now on these are the keys; who is connected stays."""
-        self._keys = [key.encode() for key in keys]
-
-    def accepts(self, key: str) -> bool:
-        """Whether the key is one of ours, in a time that does not tell which."""
-        given = key.encode("utf-8", "surrogatepass")
-        if not self._keys:
-            return bool(given)
-        return sum(hmac.compare_digest(given, known) for known in self._keys) > 0  # all compared, always
 
 
 class Limits(NamedTuple):

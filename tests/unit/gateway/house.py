@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, cast
 from gateway.client import Client
 from gateway.held import Held
 from gateway.hub import Hub
+from gateway.keys import Keys
 from gateway.outbox import Outbox
 from gateway.returning import Returning
-from gateway.server import Door, Keys, Limits
+from gateway.server import Door, Limits
 from gateway.session import Session
 from shared.batch import Mark
 from shared.held import HeldNotice, encode_held
