@@ -61,11 +61,12 @@ class Reconcile:
 
     @property
     def wanted_types(self) -> frozenset[str]:
-        """The event types that somebody wants whole, or did within the linger.
+        """The event types that somebody wants whole, or did within the linger, or that upstream holds whole.
 
-        With the linger, so that a Redis that lost all counts for a moment does not cut wildcard holders off.
+        With the linger, so that a Redis that lost all counts for a moment does not cut wildcard holders off; and until
+        a wildcard is given up, since whoever comes back to it just then is acked as long as it is held.
         """
-        kept = {channel for channel in self._wild if channel in self._wanted or channel in self._unwanted_since}
+        kept = {c for c in self._wild if c in self._wanted or c in self._unwanted_since or c in self.held}
         return frozenset(get_event_type(channel) for channel in expand(self._feed, kept))
 
     @property

@@ -182,6 +182,20 @@ def test_wanted_types_are_those_of_wildcards_and_stay_for_the_linger() -> None:
     assert reconcile.wanted_types == frozenset()
 
 
+def test_a_type_is_published_whole_until_its_wildcard_is_given_up() -> None:
+    """Whoever comes back to it meanwhile is acked, because it is held."""
+    reconcile = Reconcile("stocks")
+    reconcile.connected()
+    reconcile.update_wanted(["Q.*"], [], 0.0)
+    reconcile.plan(0.0)
+    reconcile.confirmed("Q.*", 0.0)
+    reconcile.update_wanted([], ["Q.*"], 10.0)
+    assert reconcile.plan(10.0 + LINGER_S).drop == ["Q.*"]
+    assert reconcile.wanted_types == {"Q"}
+    reconcile.dropped(["Q.*"], 10.0 + LINGER_S)
+    assert reconcile.wanted_types == frozenset()
+
+
 def test_a_drop_forgets_what_was_held_and_the_next_connection_asks_for_all_of_it_again() -> None:
     reconcile = make_live("T.AAPL", "Q.*")
     reconcile.update_wanted(["T.MSFT"], [], 1.0)
