@@ -18,6 +18,7 @@ from gateway.hub import Hub
 from gateway.log import Log
 from shared.batch import Mark
 from shared.channels import ALL
+from shared.demand import ASKED_S
 from shared.notice import make_gap
 
 _log = logging.getLogger(__name__)
@@ -128,4 +129,7 @@ class CatchUp:
         position = self._hub.last_mark
         self.gaps += 1
         _log.error("gap: %s, from %d-%d to %d-%d", _CAUSE, *position[:2], *to[:2])
-        self._hub.tell(make_gap(position.received_us // 1000, to.received_us // 1000, _CAUSE, [ALL]))
+        until_ms = to.received_us // 1000
+        if to.epoch != position.epoch:  # an ingest that knows nothing of what came before it, so upstream is asked anew
+            until_ms += int(ASKED_S * 1000)
+        self._hub.tell(make_gap(position.received_us // 1000, until_ms, _CAUSE, [ALL]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -11,6 +12,7 @@ from gateway.listener import Listener
 from gateway.log import Entry, Log, Reading
 from gateway.outbox import Outbox
 from shared.batch import Mark, encode_mark
+from shared.demand import ASKED_S
 from shared.names import Names
 
 NAMES = Names("stocks")
@@ -26,16 +28,17 @@ def make_payload(number: int) -> bytes:
 
 
 class Member(Outbox):
-    """Keeps the numbers of its events."""
+    """Keeps the numbers of its events, and what it is told."""
 
     __slots__ = ("numbers",)
 
     def __init__(self) -> None:
         super().__init__(asyncio.Transport(), 1000)
-        self.numbers: list[int] = []
+        self.numbers: list[Any] = []
 
     def send(self, frame: bytes) -> None:
-        self.numbers += [event["n"] for event in json.loads(frame[frame.index(b"[") :])]
+        events = json.loads(frame[frame.index(b"[") :])
+        self.numbers += [event["n"] if event["ev"] == "T" else event["message"] for event in events]
 
 
 class SlowLog(Log):
@@ -78,3 +81,27 @@ async def test_what_came_live_after_the_last_mark_that_was_read_begins_the_next_
     assert member.numbers == [1, 2, *range(3, 3 + comes_after), 9]
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_the_gap_before_an_ingest_that_knows_nothing_of_the_last_ends_when_upstream_surely_sends_again() -> None:
+    """Redis lost the log together with the state: the new ingest asks upstream for what gateways count for anew."""
+    hub, log, member = Hub(NAMES), SlowLog(), Member()
+    hub.begin(make_mark(5))
+    hub.add(member, ["T.A"])
+    hub.set_ready(["T.A"])
+    log.read = lambda _position: _answer(Reading([], is_logged=False, is_end=True))  # type: ignore[method-assign, assignment]
+    listener = Listener("redis://nowhere", NAMES, hub, log, {})
+    reading = asyncio.create_task(listener.catchup.run())
+    first = Mark(8, 0, 4_000_000, 0, frozenset())
+    listener.special[NAMES.mark.encode()](encode_mark(first))
+    async with asyncio.timeout(WITHIN_S):
+        while listener.catchup.is_behind:
+            await asyncio.sleep(0)
+    [told] = member.numbers
+    assert told.startswith(f"events from 1000 to {4000 + int(ASKED_S * 1000)} may be missing")
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _answer(reading: Reading) -> Reading:
+    return reading
