@@ -95,6 +95,7 @@ class Client:
         self.outbox = connection.outbox = outbox
         self.name = name
         self.resumer: Resumer | None = None  # of a client with a name, once it has authenticated
+        self.given_up: set[str] = set()  # but to come on until a wildcard above it does; part of what was held then
         self._tasks: asyncio.TaskGroup | None = None
         self._started: list[asyncio.Task[None]] = []
         peer: Any = connection.remote_address

@@ -13,7 +13,7 @@ is doubled or lost: at once if no message came since the last mark and the chang
 (a changeover between a wildcard and exact channels) at the next mark, with which the old group is flushed.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from gateway.groups import Groups
 from shared.batch import NOTHING, Mark
@@ -34,7 +34,6 @@ class Hub:
         self._routes = self._groups.routes
         self._moves: dict[Hashable, None] = {}  # members that change group at the next mark
         self._late: dict[Hashable, set[str]] = {}  # what members get from elsewhere until they are let in
-        self._waiting: dict[tuple[Hashable, frozenset[str]], tuple[Mark, Callable[[], None]]] = {}
         self._ready: set[str] = set()
         self._alls: frozenset[str] = frozenset()
         self._in_batch = False
@@ -79,7 +78,6 @@ class Hub:
         edges = self.remove(member, list(self._held.pop(member, ())))
         self._moves.pop(member, None)
         self._late.pop(member, None)
-        self._waiting = {key: waits for key, waits in self._waiting.items() if key[0] is not member}
         self._groups.leave(member)
         return edges
 
@@ -138,28 +136,14 @@ class Hub:
             get_event_type(part) in self._alls for part in parts if is_wildcard(part)
         )
 
-    def let_in(
-        self, member: Hashable, channels: frozenset[str], position: Mark, on_admitted: Callable[[], None]
-    ) -> bool:
-        """The member has these up to the position: it gets what follows from here, now or once that mark came.
-
-        False if the position has been passed already, so that it must come closer first.
-        """
-        if self.last_mark[:2] > position[:2] or (self.last_mark[:2] == position[:2] and self._in_batch):
+    def let_in(self, member: Hashable, channels: frozenset[str], position: Mark) -> bool:
+        """The member has these up to the position; True if we are just there: it gets what follows from here."""
+        if self._in_batch or self.last_mark[:2] != position[:2] or self._would_overtake(member, channels):
             return False
-        self._waiting[member, channels] = position, on_admitted
-        self._admit()
+        admitted = channels & self._late[member]
+        self._late[member] -= admitted
+        self._move(member, self._get_target(member, admitted))
         return True
-
-    def _admit(self) -> None:
-        """Between two batches: let in who waits for just this mark; who waits for an earlier one waits in vain."""
-        for (member, channels), (position, on_admitted) in list(self._waiting.items()):
-            if self.last_mark[:2] >= position[:2]:
-                del self._waiting[member, channels]
-            if self.last_mark[:2] == position[:2] and not self._would_overtake(member, channels):
-                self._late[member] -= channels
-                self._move(member, self._get_target(member, channels))
-                on_admitted()
 
     def _would_overtake(self, member: Hashable, channels: frozenset[str]) -> bool:
         """Whether a wildcard among these has the events of a channel that is late apart from it."""
@@ -182,7 +166,9 @@ class Hub:
         now = self._groups.get_channels(member) | admitted
         channels = {channel for channel in self._held.get(member, ()) if channel in self._ready and channel not in late}
         if late:  # what is asked for under a wildcard that is late comes with it
-            channels = {c for c in channels if c in now or late.isdisjoint((get_wildcard(c), ALL))}
+            below = {c for c in channels | now if not late.isdisjoint((get_wildcard(c), ALL))}
+            # ... and what comes already goes on until then, though it was given up: the replay leaves it out.
+            channels = (channels - below) | (below & now)
         if ALL in channels:
             channels.remove(ALL)
             channels.update(find_cover(self._names.feed, [ALL]))
@@ -239,14 +225,13 @@ class Hub:
         if mark.alls != self._alls:
             self._alls = mark.alls
             self._moves.update(dict.fromkeys(self._held))
-        return bool(self._moves or self._waiting)
+        return bool(self._moves)
 
     def flush(self) -> Iterator[tuple[bytes, Iterable[Hashable]]]:
         """One frame for each group that has something sealed, with its members; then whoever waited changes group."""
         yield from self._groups.flush()
         if not self._in_batch:
             self._change_groups()
-            self._admit()
 
     def _advance(self, mark: Mark) -> bool:
         """Go on to the mark if it is later than the last one; count what was missed in between."""

@@ -25,10 +25,19 @@ _CAUSE: Final = "this client was away for longer than the log reaches"
 _UNHELD: Final = "upstream may not have sent it while this client was away"
 
 
+class Skipped:
+    """What a replay of a wildcard leaves out: the bus channels of exact channels, and whole event types."""
+
+    def __init__(self, names: Names, channels: Set[str]) -> None:
+        self.exact = {names.get_bus_channel(channel).encode() for channel in channels if not is_wildcard(channel)}
+        self.types = {get_event_type(channel) for channel in channels if is_wildcard(channel)}
+
+
 class Replay:
     """One lane of one client, from its position to the live stream; `until_mark` waits for the next mark.
 
-    `late` is what waits to be let in with it; `skipped` are exact channels that the client has already.
+    `apart` are channels under its wildcards that the client gets from elsewhere until it is let in, and `got` such as
+    it has further than the lane.
 
     Theory.  The log holds what upstream sent.  If nobody else held the channels, upstream was asked for them only until
     the linger had passed, or until another ingest took over, which knows of no linger.  Who held them meanwhile nobody
@@ -44,8 +53,8 @@ class Replay:
         outbox: CountedOutbox,
         lane: Lane,
         until_mark: Callable[[], Awaitable[None]],
-        late: Iterable[str],
-        skipped: Iterable[str],
+        apart: Set[str],
+        got: Iterable[Lane],
     ) -> None:
         self._reader = reader
         self._hub = hub
@@ -53,21 +62,22 @@ class Replay:
         self._notices = names.notices.encode()
         self._outbox = outbox
         self._until_mark = until_mark
-        self._channels = frozenset(late)
-        self._missed = frozenset(lane.channels)
-        self._skipped = {names.get_bus_channel(channel).encode() for channel in skipped}
+        self._channels = frozenset(lane.channels)
+        self._apart = frozenset(apart)
+        self._got = sorted(got, key=lambda some: some.position[:2])
+        self._skipped = self._make_skipped()
         self._position = lane.position
         self._left_us = lane.position.received_us
         self._told_us = 0  # up to then a gap is told
         self._is_ready = False
-        self._lane = outbox.receipt.open_lane(lane.position, late)
+        self._lane = outbox.receipt.open_lane(lane.position, lane.channels)
         self._choose()
         self._parts: list[bytes] = []
         self._size = 0
 
     def _choose(self) -> None:
         """Look at what the client still holds of it."""
-        still = self._missed & self._hub.find_late(self._outbox)
+        still = self._channels & self._hub.find_late(self._outbox)
         self._cover = find_cover(self._names.feed, still)
         self._exact = {self._names.get_bus_channel(c).encode() for c in self._cover if not is_wildcard(c)}
         self._whole = {get_event_type(channel) for channel in self._cover if is_wildcard(channel)}
@@ -79,32 +89,34 @@ class Replay:
             if not self._is_ready and self._hub.are_ready(late):
                 self._is_ready = True
                 ready_at = self._hub.seals
-            if self._was_long_away() and self._is_ready:
-                self._tell_unheld(self._hub.last_mark)
+                if self._was_long_away():
+                    self._tell_unheld(self._hub.last_mark)
+                self._left_us = 0  # asked for again, however long the rest takes
             if not self._was_long_away() and await self._read():
                 continue
             # What is listened to only now may lack the beginning of the batch under way, so a mark must have come.
             if self._is_ready and self._hub.seals > ready_at:
                 await self._outbox.until_writable()
-                waits = self._hub.let_in(self._outbox, self._channels, self._position, self._on_admitted)
-                while waits and self._hub.last_mark[:2] < self._position[:2]:
-                    await self._until_mark()  # it comes in at that mark: what would be read until then came twice
+                if self._hub.let_in(self._outbox, self._channels, self._position):
+                    self._outbox.join(self._position, self._lane)
+                    return
             await self._until_mark()
 
-    def _on_admitted(self) -> None:
-        self._outbox.join(self._position, self._lane)
-
     def _was_long_away(self) -> bool:
-        """Whether the linger may have passed, and that is not told yet."""
+        """Whether the linger may have passed before upstream was asked again, and that is not told yet."""
         return not self._told_us and 0 < self._left_us < self._hub.last_mark.received_us - HELD_S * 1e6
 
     async def _read(self) -> bool:
-        """Send what the log holds beyond the position; whether there may be more that can be sent now."""
+        """Send what the log holds beyond the position; whether there may be more that can be sent now.
+
+        Never what the hub does not have yet: whoever gives a channel up and asks for it again is at the hub's mark.
+        """
         live = self._hub.last_mark
         entries, is_logged, is_end = await self._reader.read(self._position)
         self._choose()
         for entry in entries:
-            if not self._account_for(entry.mark, is_next=entry.is_next):
+            is_ahead = entry.mark[:2] > self._hub.last_mark[:2]
+            if is_ahead or not self._account_for(entry.mark, is_next=entry.is_next):
                 await self._send()
                 return False
             self._collect(entry)
@@ -139,25 +151,34 @@ class Replay:
         first_ms, last_ms = self._position.received_us // 1000, to_us // 1000
         self._collect_status(Addressed(make_gap(first_ms, last_ms, cause, sorted(self._channels))))
 
+    def _make_skipped(self) -> Skipped:
+        return Skipped(self._names, self._apart.union(*(lane.channels for lane in self._got)))
+
+    def _find_skipped(self, mark: Mark) -> Skipped:
+        if self._got and self._got[0].position[:2] < mark[:2]:
+            self._got = [lane for lane in self._got if lane.position[:2] >= mark[:2]]
+            self._skipped = self._make_skipped()
+        return self._skipped
+
     def _collect(self, entry: Entry) -> None:
         # One by one, if nobody held them whole then, or the client has some of them from elsewhere.
-        rest = self._whole if self._skipped else self._whole - entry.mark.alls
-        whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in self._whole - rest}
-        wanted = (self._exact | whole) - self._skipped
+        skipped = self._find_skipped(entry.mark)
+        types = self._whole - skipped.types
+        rest = types if skipped.exact else types - entry.mark.alls
+        whole = {self._names.get_bus_channel(f"{kind}.*").encode() for kind in types - rest}
+        wanted = (self._exact | whole) - skipped.exact
         if rest or self._notices in entry.payloads:
-            self._collect_in_order(entry, wanted, rest)
+            self._collect_in_order(entry, wanted, rest, skipped.exact)
         else:
             for channel in wanted & entry.payloads.keys():
                 for payload in entry.payloads[channel]:
                     self._add(payload)
 
-    def _collect_in_order(self, entry: Entry, wanted: Set[bytes], rest: Set[str]) -> None:
+    def _collect_in_order(self, entry: Entry, wanted: Set[bytes], rest: Set[str], skipped: Set[bytes]) -> None:
         for channel, payload in entry.messages:
             if channel == self._notices:
                 self._collect_notice(payload)
-            elif channel in wanted or (
-                rest and channel not in self._skipped and self._names.find_type(channel) in rest
-            ):
+            elif channel in wanted or (rest and channel not in skipped and self._names.find_type(channel) in rest):
                 self._add(payload)
 
     def _add(self, payload: bytes) -> None:

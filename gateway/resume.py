@@ -79,17 +79,25 @@ class Resumer:
         self.missed = Missed(missed)
         self.receipt = receipt
         self.taken_over = asyncio.Event()
-        self.confirmed = self.get_parts()
+        self._confirmed = self._get_parts()
+        self._is_due = False
 
-    def get_parts(self) -> list[_Part]:
-        """What a record says of it now."""
+    @property
+    def confirmed(self) -> list[_Part]:
+        """What a record says of it; made anew only when somebody looks, for with 10,000 channels that takes ms."""
+        if self._is_due:
+            self._confirmed = self._get_parts()
+            self._is_due = False
+        return self._confirmed
+
+    def _get_parts(self) -> list[_Part]:
         lanes = [*self.receipt.lanes.values(), *self.missed.lanes]
         parts = [(lane.position, sorted(lane.channels)) for lane in lanes if lane.channels]
         return [_Part(mark.epoch, mark.sequence, mark.received_us, channels) for mark, channels in parts]
 
     def confirm(self) -> None:
         """What has arrived now is what counts if nothing more is heard of the client."""
-        self.confirmed = self.get_parts()
+        self._is_due = True
 
 
 class Resumption:

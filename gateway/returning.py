@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Collection, Iterable, Set
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -13,23 +13,27 @@ from gateway.client import Client, ClientConnection
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
 from gateway.log import Log
+from gateway.missed import Taken
 from gateway.outbox import Outbox
 from gateway.reader import Reader
 from gateway.receipt import Lane, Receipt
 from gateway.replay import Replay
 from gateway.resume import SAVE_S, Resumption
-from shared.channels import ALL, is_wildcard
+from shared.channels import ALL, expand, get_wildcard, is_covered, is_wildcard
 from shared.demand import ASKED_S
 from shared.names import Names
 from shared.notice import Addressed, make_gap
 from shared.protocol import CLOSE_POLICY, Status, error
 
 _log = logging.getLogger(__name__)
-_PASSED: Final = "a wildcard that was not held before came first"
+_PASSED: Final = "a wildcard that did not lack them came first"
 
 
 class Returning:
-    """Serves the clients of one gateway that have a name; of any other client it does nothing."""
+    """Serves the clients of one gateway that have a name; of any other client it does nothing.
+
+    `on_caught_up` hears whenever a client has got what it missed of some channels.
+    """
 
     def __init__(
         self, resumption: Resumption, log: Log, hub: Hub, names: Names, until_mark: Callable[[], Awaitable[None]]
@@ -39,6 +43,7 @@ class Returning:
         self._hub = hub
         self._names = names
         self._until_mark = until_mark
+        self.on_caught_up: Callable[[Client], None] = lambda _client: None
 
     def make_outbox(self, connection: ClientConnection, name: str | None, limit_events: int) -> Outbox:
         """The outbox of a new client."""
@@ -85,42 +90,69 @@ class Returning:
         if client.resumer is None or not isinstance(client.outbox, CountedOutbox):
             return
         rest = set(channels)
-        before = client.session.spellings.keys() - rest
-        lanes, passed = client.resumer.missed.take(self._names.feed, rest)
-        for lane in passed:
-            client.send([_make_passed(lane)])
-        self._hub.hold_off(client.outbox, set[str]().union(*(lane.channels for lane in lanes)))
-        for lane in lanes:
-            rest -= lane.channels
-            self._start_replay(client, client.outbox, lane, [before, *(o.channels for o in lanes if o is not lane)])
+        before = self._find_begun(client, rest)
+        all_taken, lost = client.resumer.missed.take(self._names.feed, rest)
+        for lane in lost:
+            client.send([_make_lost(lane)])
+        self._hub.hold_off(client.outbox, set[str]().union(*(taken.lane.channels for taken in all_taken)))
+        for taken in all_taken:
+            rest -= taken.lane.channels
+            others = before.union(*(other.lane.channels for other in all_taken if other is not taken))
+            self._start_replay(client, client.outbox, taken, others)
         client.resumer.receipt.add(rest)
         client.resumer.confirm()
         self._resumption.save_soon()
 
-    def _start_replay(self, client: Client, outbox: CountedOutbox, lane: Lane, others: Iterable[Set[str]]) -> None:
-        skipped: list[str] = []
-        if any(is_wildcard(channel) or channel == ALL for channel in lane.channels):
-            # What comes live already, or is caught up in a lane of its own, comes from there alone.
-            late = self._hub.find_late(outbox)
-            exact = (channel for some in others for channel in some if not is_wildcard(channel) and channel != ALL)
-            skipped = [c for c in exact if c in late or self._hub.has_joined(outbox, c)]
-        replay = Replay(self._reader, self._hub, self._names, outbox, lane, self._until_mark, lane.channels, skipped)
+    def _find_begun(self, client: Client, channels: Set[str]) -> set[str]:
+        """What the client had something of, before it asks for these; looked for only if a wildcard may be above it."""
+        if client.resumer is None or not any(is_wildcard(channel) or channel == ALL for channel in channels):
+            return set()
+        return (client.session.spellings.keys() - channels) | client.resumer.missed.begun
+
+    def _start_replay(self, client: Client, outbox: CountedOutbox, taken: Taken, others: Set[str]) -> None:
+        # What comes live already, or is caught up in a lane of its own, comes from there alone.
+        whole = {part for part in expand(self._names.feed, taken.lane.channels) if is_wildcard(part)}
+        begun = {other for other in others if is_covered(other, whole)}
+        apart = self._find_apart(outbox, begun)
+        got = [*taken.got, Lane(self._hub.last_mark, begun - apart)]
+        replay = Replay(self._reader, self._hub, self._names, outbox, taken.lane, self._until_mark, apart, got)
         client.start("replay", self._replay(client, replay))
+
+    def _find_apart(self, outbox: Outbox, channels: Iterable[str]) -> set[str]:
+        """Those that come live, or are caught up in a lane of their own."""
+        late = self._hub.find_late(outbox)
+        return {channel for channel in channels if channel in late or self._hub.has_joined(outbox, channel)}
 
     async def _replay(self, client: Client, replay: Replay) -> None:
         while True:
             try:
                 await replay.run()
+                self.on_caught_up(client)
                 return
             except (RedisError, OSError) as exc:
                 _log.warning("%s: what it missed cannot be read yet (%s)", client.label, exc)
                 await self._until_mark()
 
-    def remove(self, client: Client, channels: Iterable[str]) -> None:
-        """The client holds these no more."""
-        if client.resumer is not None:
-            client.resumer.receipt.remove(channels)
-            client.resumer.confirm()
+    def remove(self, client: Client, channels: Iterable[str]) -> Collection[str]:
+        """The client holds these no more; returns those that are not to come any more, with such as it gave up before.
+
+        What a wildcard above it leaves to it comes on until both are live.
+        """
+        if client.resumer is None:
+            return list(channels)
+        client.resumer.receipt.remove(channels)
+        client.resumer.confirm()
+        client.given_up.update(channels)
+        client.given_up -= client.session.spellings.keys()
+        late = self._hub.find_late(client.outbox)
+        gone = {channel for channel in client.given_up if not self._comes_on(client, channel, late)}
+        client.given_up -= gone
+        return gone
+
+    def _comes_on(self, client: Client, channel: str, late: Set[str]) -> bool:
+        above = client.session.spellings.keys() & {get_wildcard(channel), ALL}
+        is_left_out = not above.isdisjoint(late) and self._hub.has_joined(client.outbox, channel)
+        return bool(above) and (channel in late or is_left_out)
 
     async def end(self, client: Client) -> None:
         """The client's connection is over."""
@@ -130,8 +162,8 @@ class Returning:
             await self._resumption.end(client.resumer)
 
 
-def _make_passed(lane: Lane) -> Status:
-    """The gap of what a new wildcard has passed over."""
+def _make_lost(lane: Lane) -> Status:
+    """The gap of what a wildcard has passed over."""
     to_ms = time.time_ns() // 1_000_000 + int(ASKED_S * 1000)
     notice = make_gap(lane.position.received_us // 1000, to_ms, _PASSED, lane.channels)
     status = Addressed(notice).find_status(frozenset(lane.channels))

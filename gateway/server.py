@@ -69,6 +69,7 @@ class Door:
         self._interest = interest
         self._held = held
         self._returning = returning
+        returning.on_caught_up = self._on_caught_up
         self._limits = limits
         self._server: Server | None = None
         self._loop = asyncio.get_running_loop()
@@ -196,10 +197,17 @@ class Door:
             if client.session.owed:
                 self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, step.add, client.session.asks)
         if step.remove:
-            self._returning.remove(client, step.remove)
-            self._interest.unwant(self._hub.remove(client.outbox, step.remove))
+            self._let_go(client, step.remove)
         if step.close:
             await client.close(CLOSE_POLICY, step.complaint[:100])
+
+    def _let_go(self, client: Client, channels: Iterable[str] = ()) -> None:
+        gone = self._returning.remove(client, channels)
+        self._interest.unwant(self._hub.remove(client.outbox, gone))
+
+    def _on_caught_up(self, client: Client) -> None:
+        self._let_go(client)
+        self._settle(client)
 
     async def _watch(self, client: Client) -> None:
         """Close a client that brings no key in time, or reads too slowly."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from gateway.counted import CountedOutbox, CountedTransport
@@ -116,21 +116,28 @@ class World:
         self.next.append(become_ready)
         return seen
 
-    def make_replay(self, skipped: tuple[str, ...] = ()) -> Replay:
+    def make_replay(self, apart: Iterable[str] = (), got: Iterable[Lane] = ()) -> Replay:
         self.hub.hold_off(self.outbox, self.channels)
         self.hub.add(self.outbox, self.channels)
         self.hub.set_ready(self.channels)
         lane = Lane(make_mark(1), self.channels)
         reader = Reader(Log(cast(Any, self.stream), NAMES))
-        return Replay(reader, self.hub, NAMES, self.outbox, lane, self._until_mark, self.channels, skipped)
+        apart = frozenset(apart)
+        return Replay(reader, self.hub, NAMES, self.outbox, lane, self._until_mark, apart, got)
 
     async def _until_mark(self) -> None:
         assert self.next, "it waits for a mark that never comes"
         self.next.popleft()()
 
-    async def run(self, skipped: tuple[str, ...] = ()) -> None:
+    async def run(self, apart: Iterable[str] = (), got: Iterable[Lane] = ()) -> None:
+        await self.follow(self.make_replay(apart, got))
+
+    async def follow(self, replay: Replay) -> None:
+        """The replay to its end, and then what comes live."""
         async with asyncio.timeout(5):
-            await self.make_replay(skipped).run()
+            await replay.run()
+        while self.next:
+            self.next.popleft()()
 
     def read(self) -> list[Any]:
         """The numbers of the events, and the messages of the statuses."""

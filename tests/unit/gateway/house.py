@@ -106,8 +106,10 @@ class House:
         self._hub = Hub(self._names)
         self.edges = Edges()
         self.held = Held(cast(Any, None), self._names, lambda: self.door.on_change())
-        returning = Returning(cast(Any, None), cast(Any, None), self._hub, self._names, cast(Any, None))
-        self.door = Door(feed, Keys([KEY]), self._hub, cast(Any, self.edges), self.held, returning, Limits(10, 1000))
+        self._returning = Returning(cast(Any, None), cast(Any, None), self._hub, self._names, cast(Any, None))
+        self.door = Door(
+            feed, Keys([KEY]), self._hub, cast(Any, self.edges), self.held, self._returning, Limits(10, 1000)
+        )
         self.clock = Clock()
         self.door._loop = cast(Any, self.clock)
 
@@ -136,8 +138,8 @@ class House:
 
     def let_in(self, visitor: Visitor, *channels: str) -> None:
         """The replay is over."""
-        assert self._hub.let_in(visitor.client.outbox, frozenset(channels), self._hub.last_mark, lambda: None)
-        self.door.on_change()
+        assert self._hub.let_in(visitor.client.outbox, frozenset(channels), self._hub.last_mark)
+        self._returning.on_caught_up(visitor.client)
 
     def mark(self, *event_types: str) -> None:
         """Ingest publishes these event types whole from now on."""

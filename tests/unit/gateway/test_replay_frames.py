@@ -63,7 +63,7 @@ async def test_a_long_absence_is_handed_out_in_frames_that_wait_for_each_other()
         assert list(hub.flush()) == []
 
     lane = Lane(make_mark(1), [CHANNEL])
-    replay = Replay(Reader(cast(Log, LongLog())), hub, NAMES, outbox, lane, until_mark, [CHANNEL], [])
+    replay = Replay(Reader(cast(Log, LongLog())), hub, NAMES, outbox, lane, until_mark, frozenset(), ())
     async with asyncio.timeout(5):
         await replay.run()
     assert [event["n"] for frame in wire.frames for event in read_events(frame)] == list(range(2, BATCHES + 2))

@@ -1,6 +1,5 @@
 """What a replay tells of what it cannot give: the log has forgotten it, or upstream may never have sent it."""
 
-import asyncio
 from typing import Any, cast
 
 import pytest
@@ -67,7 +66,7 @@ async def test_another_ingest_that_took_over_is_a_gap_since_it_may_not_have_know
     replay = world.make_replay()
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 1, 10), {"T.AAPL": trades(1)}))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 2, 10.1), {"T.AAPL": trades(2)}))
-    await replay.run()
+    await world.follow(replay)
     assert world.read() == [f"events from 100 to 12000 may be missing: {UNHELD}", 1, 2]
 
 
@@ -79,7 +78,7 @@ async def test_the_gap_of_a_takeover_comes_after_what_was_logged_before_and_not_
     seen = world.become_ready_later(lambda: world.publish_mark(make_late(EPOCH + 1, 2, 7), {"T.AAPL": trades(4)}))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 3, 7.1), {"T.AAPL": trades(5)}))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 4, 7.2), {}))
-    await replay.run()
+    await world.follow(replay)
     assert seen == [2]
     assert world.read() == [2, f"events from 200 to 10000 may be missing: {UNHELD}", 3, 4, 5]
 
@@ -93,7 +92,7 @@ async def test_each_takeover_while_it_is_caught_up_is_told_but_one_that_a_gap_co
     world.next.append(lambda: world.hub.set_ready(["T.AAPL"]))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 3, 1, 16), {}))
     world.next.append(world.outbox.close)
-    await replay.run()
+    await world.follow(replay)
     spans = [" ".join(told.split()[1:5]) for told in world.read()]
     assert spans == ["from 100 to 9000", "from 6000 to 19000"]
 
@@ -106,8 +105,7 @@ async def test_a_channel_given_up_before_it_was_ready_holds_nobody_up_not_even_f
     world.publish_mark(make_late(EPOCH + 1, 1, 5), {"T.AAPL": trades(2)})
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 2, 5.1), {"T.AAPL": trades(3)}))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH + 1, 3, 5.2), {"T.AAPL": trades(4)}))
-    async with asyncio.timeout(5):
-        await replay.run()
+    await world.follow(replay)
     assert world.read() == [f"events from 100 to 8000 may be missing: {UNHELD}", 2, 3, 4]
 
 
@@ -120,9 +118,18 @@ async def test_who_was_away_for_longer_than_the_linger_is_told_so_first_once_its
     seen = world.become_ready_later(lambda: world.hub.seal(heartbeat))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH, 4, 40.1), {"T.AAPL": trades(4)}))
     world.next.append(lambda: world.publish_mark(make_late(EPOCH, 5, 40.2), {}))
-    await replay.run()
+    await world.follow(replay)
     assert seen == []
     assert world.read() == [f"events from 100 to 43000 may be missing: {UNHELD}", 2, 3, 4]
+
+
+async def test_who_was_back_in_time_is_told_nothing_however_long_it_takes_to_give_it_what_it_missed() -> None:
+    world = World("T.AAPL")
+    world.publish_mark(make_late(EPOCH, 2, HELD_S), {"T.AAPL": trades(2)})
+    replay = world.make_replay()
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH, 3, HELD_S + 9), {"T.AAPL": trades(3)}))
+    await world.follow(replay)
+    assert world.read() == [2, 3]
 
 
 def test_a_client_is_told_before_ingest_may_have_given_its_channels_up() -> None:

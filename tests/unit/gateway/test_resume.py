@@ -35,7 +35,8 @@ def make_resumer(*missed: Part) -> Resumer:
 
 
 def take(resumer: Resumer, *channels: str) -> list[Part]:
-    return [(lane.position.sequence, sorted(lane.channels)) for lane in resumer.missed.take("stocks", channels)[0]]
+    all_taken, _lost = resumer.missed.take("stocks", channels)
+    return [(taken.lane.position.sequence, sorted(taken.lane.channels)) for taken in all_taken]
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_a_channel_in_two_lanes_is_taken_from_the_first() -> None:
 
 def test_who_held_a_wildcard_missed_each_channel_under_it_and_not_the_other_way_round() -> None:
     assert take(make_resumer((5, ["T.*"])), "T.A", "Q.A") == [(5, ["T.A"])]
-    assert take(make_resumer((5, ["*"])), "T.*", "Q.A") == [(5, ["Q.A", "T.*"])]
+    assert take(make_resumer((5, ["*"])), "T.*", "Q.A") == [(5, ["Q.A"]), (5, ["T.*"])]
     assert take(make_resumer((5, ["T.A", "T.B"])), "T.*", "*") == []
 
 
@@ -117,7 +118,7 @@ def test_what_a_wildcard_brings_live_was_not_missed_and_is_recorded_so_no_more()
     resumer = make_resumer((5, ["Q.A"]), (3, ["T.A"]))
     assert take(resumer, "T.*") == []
     assert take(resumer, "T.A") == []
-    assert [part.channels for part in resumer.get_parts()] == [["Q.A"]]
+    assert [part.channels for part in resumer._get_parts()] == [["Q.A"]]
 
 
 def test_a_channel_beside_its_wildcard_is_missed_from_where_it_was_left_itself() -> None:
@@ -125,7 +126,19 @@ def test_a_channel_beside_its_wildcard_is_missed_from_where_it_was_left_itself()
     left = [(9, ["T.*"]), (3, ["T.A"])]
     assert take(make_resumer(*left), "T.A", "T.*") == [(9, ["T.*"]), (3, ["T.A"])]
     assert take(make_resumer(*left), "T.A") == [(3, ["T.A"])]
-    assert take(make_resumer(*left), "T.*") == [(3, ["T.*"])], "T.A is among what it covers"
+    missed = make_resumer(*left).missed
+    taken, lost = missed.take("stocks", ["T.*"])
+    assert [(some.lane.position.sequence, some.lane.channels, some.got) for some in taken] == [(9, {"T.*"}, [])]
+    assert [(lane.position.sequence, lane.channels) for lane in lost] == [(3, {"T.A"})], "and no more asked for"
+    assert missed.take("stocks", ["T.A"]) == ([], [])
+
+
+def test_what_got_further_than_the_wildcard_above_it_is_not_given_again() -> None:
+    left = [(9, ["T.A", "Q.*"]), (5, ["T.B", "Q.B"]), (3, ["*"])]
+    (taken,), lost = make_resumer(*left).missed.take("stocks", ["*"])
+    assert (taken.lane.position.sequence, taken.lane.channels) == (3, {"*"})
+    assert [(lane.position.sequence, lane.channels) for lane in taken.got] == [(9, {"T.A", "Q.*"}), (5, {"T.B"})]
+    assert [(lane.position.sequence, lane.channels) for lane in lost] == [(5, {"Q.B"})], "all quotes had got further"
 
 
 def test_who_has_asked_for_too_much_is_given_no_more_of_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
