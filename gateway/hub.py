@@ -19,7 +19,8 @@ from gateway.groups import Groups
 from shared.batch import NOTHING, Mark
 from shared.channels import ALL, expand, find_cover, get_event_type, get_wildcard, is_covered, is_wildcard
 from shared.names import Names
-from shared.notice import Notice
+from shared.notice import Addressed, Notice
+from shared.protocol import Status
 
 
 class Hub:
@@ -200,6 +201,14 @@ class Hub:
     def tell(self, notice: Notice) -> None:
         """Let whom it concerns know after all that was sealed."""
         self._groups.tell(notice)
+
+    def address_late(self, notice: Notice) -> Iterator[tuple[Hashable, Status]]:
+        """The same for who gets what it concerns from elsewhere."""
+        addressed = Addressed(notice)
+        for member, late in self._late.items():
+            status = addressed.find_status(find_cover(self._names.feed, late))
+            if status is not None:
+                yield member, status
 
     def is_next(self, mark: Mark) -> bool:
         """Whether nothing is missing between the last batch and this mark, and nothing foreign came."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.catchup import CatchUp
+from gateway.groups import encode_frame
 from gateway.hub import Hub
 from gateway.log import Log, parse_newest
 from gateway.outbox import Outbox
@@ -17,6 +18,8 @@ from shared.bus import BusError, BusSocket, open_bus_socket
 from shared.demand import LEASE_S
 from shared.metrics import Histogram
 from shared.names import Names
+from shared.notice import Notice
+from shared.protocol import encode_status
 
 _log = logging.getLogger(__name__)
 _CONFIRM_WITHIN_S: Final = 5.0
@@ -139,8 +142,20 @@ class Listener:
 
     def flush(self) -> None:
         """Send what was sealed; called when all that has arrived is taken in."""
-        if not self._sealed:
-            return
+        if self._sealed:
+            self._flush_hub()
+            self._sealed = []
+            self._wake_mark_waiters()
+
+    def tell(self, notice: Notice) -> None:
+        """Let at once know whom it concerns: who waits for its next batch may get other channels by then."""
+        self.hub.tell(notice)
+        self._flush_hub()
+        member: Outbox
+        for member, status in self.hub.address_late(notice):  # type: ignore[assignment]  # as above
+            member.send(encode_frame([encode_status(status)]))
+
+    def _flush_hub(self) -> None:
         frames = 0
         moves_made = self.hub.moves_made
         for frame, members in self.hub.flush():
@@ -154,9 +169,6 @@ class Listener:
             self.frames_out += frames
             # The loop writes to the sockets at the end of this round: what counts is the time after that.
             self._loop.call_soon(self._measure, self._sealed)
-        self._sealed = []
-        if self._mark_waiters:
-            self._wake_mark_waiters()
         if self.hub.moves_made != moves_made:
             self.on_moved()
 
