@@ -5,6 +5,9 @@ hub in the place of live messages; of those only the marks count, and the messag
 Ingest writes a batch to the log before it publishes it, so a reading that began after a live mark came has that batch.
 As soon as the position equals the last live mark, what was put aside is the beginning of the next batch, and we are
 live.  If the log does not have all that lies between, the members are told the gap.
+
+Epochs grow.  Marks of a lower one come from an ingest that lost its place and does not know yet, for its lease at most;
+if they go on, Redis lost the epoch with all its data, and the clock by which the next was made was behind.
 """
 
 import asyncio
@@ -24,6 +27,7 @@ from shared.notice import make_gap
 _log = logging.getLogger(__name__)
 _FLUSH_BYTES: Final = 128 * 1024  # of batches in one frame, as when live
 _RETRY_S: Final = 0.2
+_LOST_PLACE_S: Final = 6.0  # twice an ingest's lease (ingest/slot.py)
 _CAUSE: Final = "the bus was away for longer than its log reaches"
 
 
@@ -38,6 +42,7 @@ class CatchUp:
         self._wake = asyncio.Event()
         self._starts = 0  # a reading that began before the last one proves nothing
         self._live: Mark | None = None  # the last live mark since we are behind
+        self._lower_since: float | None = None  # loop time of the first mark of a lower epoch, if all since are such
         self._aside: list[tuple[bytes, bytes]] = []  # live messages since that mark; bounded by a batch
         self.is_behind = False
         self.batches = 0
@@ -60,8 +65,17 @@ class CatchUp:
         """A live mark came while behind."""
         self._live = mark
         self._aside.clear()
+        if self._has_epoch_been_lost(mark):
+            self._tell_gap(mark)
+            self._hub.begin_anew(mark)
         if not self._go_live():
             self._wake.set()
+
+    def _has_epoch_been_lost(self, mark: Mark) -> bool:
+        now = asyncio.get_running_loop().time()
+        is_lower = mark.epoch < self._hub.last_mark.epoch
+        self._lower_since = (self._lower_since or now) if is_lower else None
+        return self._lower_since is not None and now - self._lower_since > _LOST_PLACE_S
 
     def _go_live(self) -> bool:
         position = self._hub.last_mark
@@ -129,7 +143,7 @@ class CatchUp:
         position = self._hub.last_mark
         self.gaps += 1
         _log.error("gap: %s, from %d-%d to %d-%d", _CAUSE, *position[:2], *to[:2])
-        until_ms = to.received_us // 1000
+        first_ms, until_ms = sorted((position.received_us // 1000, to.received_us // 1000))  # perhaps of two clocks
         if to.epoch != position.epoch:  # an ingest that knows nothing of what came before it, so upstream is asked anew
             until_ms += int(ASKED_S * 1000)
-        self._hub.tell(make_gap(position.received_us // 1000, until_ms, _CAUSE, [ALL]))
+        self._hub.tell(make_gap(first_ms, until_ms, _CAUSE, [ALL]))

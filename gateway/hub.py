@@ -39,6 +39,7 @@ class Hub:
         self._alls: frozenset[str] = frozenset()
         self._in_batch = False
         self.last_mark = NOTHING  # the position
+        self.lost_epoch = 0  # the last one before epochs began anew, lower
         self.missed_batches = 0
         self.moves_made = 0
         self.seals = 0
@@ -257,6 +258,11 @@ class Hub:
 
     def begin(self, newest: Mark) -> None:
         """What comes after `newest` is for members; called once, before there are any."""
+        self.last_mark = newest
+
+    def begin_anew(self, newest: Mark) -> None:
+        """What comes after `newest` is for members, though its epoch is lower: those above it are over."""
+        self.lost_epoch = self.last_mark.epoch
         self.last_mark = newest
 
     def discard(self) -> None:

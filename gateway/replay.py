@@ -112,6 +112,9 @@ class Replay:
         Never what the hub does not have yet: whoever gives a channel up and asks for it again is at the hub's mark.
         """
         live = self._hub.last_mark
+        if live.epoch < self._position.epoch <= self._hub.lost_epoch:
+            self._tell_unheld(live)
+            self._position = live
         entries, is_logged, is_end = await self._reader.read(self._position)
         self._choose()
         for entry in entries:
@@ -148,7 +151,7 @@ class Replay:
         self._tell_gap(self._told_us, _UNHELD)
 
     def _tell_gap(self, to_us: int, cause: str) -> None:
-        first_ms, last_ms = self._position.received_us // 1000, to_us // 1000
+        first_ms, last_ms = sorted((self._position.received_us // 1000, to_us // 1000))  # perhaps of two clocks
         self._collect_status(Addressed(make_gap(first_ms, last_ms, cause, sorted(self._channels))))
 
     def _make_skipped(self) -> Skipped:

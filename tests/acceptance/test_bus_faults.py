@@ -12,6 +12,7 @@ import pytest
 from tests.flow import Flow, find_gaps
 from tests.processes import frozen, until
 from tests.proxy import Proxy, running_proxy
+from tests.redis_state import running_redis
 from tests.subscriber import Subscriber
 
 SYMBOLS = [f"S{number:02}" for number in range(20)]
@@ -278,6 +279,25 @@ async def test_ingest_and_redis_killed_together_in_a_silent_market_cost_a_gap_th
         await until(lambda: has_mark_since(proxy, now + 1.5), "the gateway follows the new ingest's heartbeats")
         await proxy.emit(b'{"ev":"T","sym":"S00","q":3}', client)
         assert len(find_gaps(client)) >= 1
+
+
+async def test_epochs_that_begin_anew_behind_the_old_ones_are_followed_and_cost_a_gap_that_is_told(
+    tmp_path: Path,
+) -> None:
+    """Redis and ingest are lost together, and the clock that made the last epoch was ten minutes ahead."""
+    async with running_redis() as redis:
+        ahead = int(time.time() * 1000) + 600_000
+        await redis.client.hset("polygon:{stocks}:upstream", "epoch", str(ahead))
+        async with running_proxy(tmp_path, redis=redis, constants={"gateway.catchup._LOST_PLACE_S": 3.0}) as proxy:
+            client = await proxy.join("T.S00")
+            await proxy.emit(b'{"ev":"T","sym":"S00","q":1}', client)
+            proxy.ingest.child.kill()
+            await proxy.ingest.child.wait()
+            proxy.redis.server.kill()
+            await proxy.redis.start_empty()
+            await proxy.start_ingest()
+            await client.until(lambda: bool(find_gaps(client)), "it is told", within_s=20)
+            await proxy.emit(b'{"ev":"T","sym":"S00","q":3}', client)
 
 
 async def has_mark_since(proxy: Proxy, at: float) -> bool:

@@ -83,25 +83,56 @@ async def test_what_came_live_after_the_last_mark_that_was_read_begins_the_next_
     await asyncio.gather(reading, return_exceptions=True)
 
 
+class Behind:
+    """A gateway that has everything up to mark 5 of epoch 7, and a Redis without a log."""
+
+    def __init__(self) -> None:
+        self.hub, self.member = Hub(NAMES), Member()
+        log = SlowLog()
+        log.read = self._read  # type: ignore[method-assign, assignment]
+        self.hub.begin(make_mark(5))
+        self.hub.add(self.member, ["T.A"])
+        self.hub.set_ready(["T.A"])
+        self.listener = Listener("redis://nowhere", NAMES, self.hub, log, {})
+
+    async def _read(self, _position: Mark) -> Reading:
+        return Reading([], is_logged=False, is_end=True)
+
+    async def get_mark(self, mark: Mark) -> None:
+        """The mark comes, and the log is read until there is nothing more to do."""
+        self.listener.special[NAMES.mark.encode()](encode_mark(mark))
+        reading = asyncio.create_task(self.listener.catchup.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
 async def test_the_gap_before_an_ingest_that_knows_nothing_of_the_last_ends_when_upstream_surely_sends_again() -> None:
     """Redis lost the log together with the state: the new ingest asks upstream for what gateways count for anew."""
-    hub, log, member = Hub(NAMES), SlowLog(), Member()
-    hub.begin(make_mark(5))
-    hub.add(member, ["T.A"])
-    hub.set_ready(["T.A"])
-    log.read = lambda _position: _answer(Reading([], is_logged=False, is_end=True))  # type: ignore[method-assign, assignment]
-    listener = Listener("redis://nowhere", NAMES, hub, log, {})
-    reading = asyncio.create_task(listener.catchup.run())
-    first = Mark(8, 0, 4_000_000, 0, frozenset())
-    listener.special[NAMES.mark.encode()](encode_mark(first))
-    async with asyncio.timeout(WITHIN_S):
-        while listener.catchup.is_behind:
-            await asyncio.sleep(0)
-    [told] = member.numbers
+    behind = Behind()
+    await behind.get_mark(Mark(8, 0, 4_000_000, 0, frozenset()))
+    assert not behind.listener.catchup.is_behind
+    [told] = behind.member.numbers
     assert told.startswith(f"events from 1000 to {4000 + int(ASKED_S * 1000)} may be missing")
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _answer(reading: Reading) -> Reading:
-    return reading
+async def test_a_lower_epoch_that_goes_on_is_a_new_beginning_and_one_that_ends_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Redis lost the epoch too, and the clock that made the next one is behind."""
+    lower = Mark(6, 1, 4_000_000, 1, frozenset())
+    behind = Behind()
+    await behind.get_mark(lower)
+    await behind.get_mark(make_mark(5)._replace(events=0))
+    monkeypatch.setattr("gateway.catchup._LOST_PLACE_S", 0.0)
+    await behind.get_mark(lower)
+    assert behind.hub.last_mark.epoch == 7 and behind.member.numbers == []
+    await behind.get_mark(lower)
+    assert behind.hub.last_mark == lower and not behind.listener.catchup.is_behind
+    [told] = behind.member.numbers
+    assert told.startswith(f"events from 1000 to {4000 + int(ASKED_S * 1000)} may be missing")
+    behind.listener.collect(b"T.A", make_payload(2))
+    await behind.get_mark(lower._replace(sequence=2))
+    behind.listener.flush()
+    assert behind.member.numbers == [told, 2]

@@ -123,6 +123,16 @@ async def test_who_was_away_for_longer_than_the_linger_is_told_so_first_once_its
     assert world.read() == [f"events from 100 to 43000 may be missing: {UNHELD}", 2, 3, 4]
 
 
+async def test_whoever_left_in_an_epoch_that_was_lost_with_redis_is_told_and_goes_on_from_now() -> None:
+    world = World("T.AAPL")
+    replay = world.make_replay()
+    world.stream.entries.clear()
+    world.hub.begin_anew(make_late(EPOCH - 1, 4, 5))
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH - 1, 5, 5.1), {"T.AAPL": trades(5)}))
+    await world.follow(replay)
+    assert world.read() == [f"events from 100 to 8000 may be missing: {UNHELD}", 5]
+
+
 async def test_who_was_back_in_time_is_told_nothing_however_long_it_takes_to_give_it_what_it_missed() -> None:
     world = World("T.AAPL")
     world.publish_mark(make_late(EPOCH, 2, HELD_S), {"T.AAPL": trades(2)})
