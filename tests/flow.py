@@ -28,9 +28,12 @@ class ToldGap(NamedTuple):
     to_ms: int
     cause: str
     channels: str
+    place: int  # how many events came before it
 
-    def explains(self, channel: str, sent_ms: int) -> bool:
-        """Whether it says that this event may be missing."""
+    def explains(self, channel: str, sent_ms: int, place: int) -> bool:
+        """Whether it says that this event may be missing, and said so before the event of that place came."""
+        if self.place > place:
+            return False
         names = self.channels.split(",")
         named = {channel, f"{channel.partition('.')[0]}.*", "*"}.intersection(names) or " more" in self.channels
         return bool(named) and self.from_ms - _SLACK_MS <= sent_ms <= self.to_ms + _SLACK_MS
@@ -39,11 +42,11 @@ class ToldGap(NamedTuple):
 def find_gaps(client: Subscriber) -> list[ToldGap]:
     """All gaps that the client was told; a status `gap` of another shape fails the test."""
     gaps = []
-    for status in client.statuses:
+    for status, place in zip(client.statuses, client.status_places, strict=True):
         if status.startswith("gap: "):
             match = _GAP.fullmatch(status)
             assert match, status
-            gaps.append(ToldGap(int(match[1]), int(match[2]), match[3], match[4]))
+            gaps.append(ToldGap(int(match[1]), int(match[2]), match[3], match[4], place))
     return gaps
 
 
@@ -135,19 +138,22 @@ class Flow:
         assert verdict.events > 0
 
     def judge_with_gaps(self, client: Subscriber) -> int:
-        """Nothing twice, out of order or unasked for; what is missing lies in a gap told.  Returns how much is."""
+        """Nothing twice, out of order or unasked for; what is missing lies in a gap told before what follows it.
+
+        Returns how much is missing.
+        """
         gaps = find_gaps(client)
         seen: dict[str, int] = {}
         missing = 0
         unexplained = []
-        for channel, number in [*map(_read, client.events), *self._get_ends(client)]:
+        for place, (channel, number) in enumerate([*map(_read, client.events), *self._get_ends(client)]):
             assert holds(client.held, channel), f"{channel} is foreign"
             before = seen.get(channel, number - 1)
             assert number > before, f"{channel} {number} came after {before}: doubled or out of order"
             for lost in range(before + 1, number):
                 missing += 1
                 sent_ms = self.sent_ms[channel][lost - 1]
-                if not any(gap.explains(channel, sent_ms) for gap in gaps):
+                if not any(gap.explains(channel, sent_ms, place) for gap in gaps):
                     unexplained.append((channel, lost, sent_ms))
             seen[channel] = number
         assert not unexplained, f"{len(unexplained)} of {missing}: {unexplained[0]} ... {unexplained[-1]}; told: {gaps}"

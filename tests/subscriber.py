@@ -27,6 +27,7 @@ class Subscriber:
         self.frames: list[str | bytes] = []
         self.events: list[bytes] = []
         self.statuses: list[str] = []  # "status: message"
+        self.status_places: list[int] = []  # of each, how many events came before it
         self.held: set[str] = set()  # acked
         self.close_code: int | None = None  # 1006 if there was no close frame
         self._changed = asyncio.Event()
@@ -57,6 +58,7 @@ class Subscriber:
                     fields = json.loads(event)
                     if fields["ev"] == "status":
                         self.statuses.append(f"{fields['status']}: {fields['message']}")
+                        self.status_places.append(len(self.events))
                     else:
                         self.events.append(event)
                 self._note()
