@@ -168,3 +168,7 @@ class Mix:
     def open_gap(self, from_ms: int, cause: str) -> None:
         self.live.open_gap(from_ms, cause)
         self.test.open_gap(from_ms, cause)
+
+    def expect_gap(self, from_ms: int, cause: str) -> None:
+        self.live.expect_gap(from_ms, cause)
+        self.test.expect_gap(from_ms, cause)

@@ -22,6 +22,7 @@ from ingest.state import StateWriter
 from ingest.switches import decode_switches, encode_switches
 from ingest.upstream import Upstream
 from shared.config import Config
+from shared.demand import ASKED_S
 from shared.gap import Gap
 from shared.lifecycle import Tasks
 from shared.names import Names
@@ -29,6 +30,7 @@ from shared.notice import make_gap
 
 _log = logging.getLogger(__name__)
 _TOOK_OVER: Final = "another ingest took over"
+_BEGAN: Final = "a new ingest had to wait for upstream"
 
 
 class Tenure:
@@ -140,6 +142,9 @@ class Tenure:
             self._upstream.open_gap(last_us // 1000, _TOOK_OVER)
         elif state[0] == b"live":
             self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
+        else:
+            # A new system, or an emptied Redis, whose gateways tell a gap up to ASKED_S after our first heartbeat.
+            self._upstream.expect_gap(time.time_ns() // 1_000_000 + int(ASKED_S * 1000), _BEGAN)
         if self._rehearsal is not None:
             await self._rehearsal.restore(decode_switches(self._config, state[2]))
             if self._mix is not None:

@@ -54,6 +54,8 @@ class Upstream:
         self._gap_from_ms: int | None = None  # since when events may be missing; None while none are
         self._gap_cause = ""
         self._gap_channels: frozenset[str] = frozenset()  # whom it concerns, once upstream is back
+        self._gap_asserted_within_s = 0.0  # of upstream's return, if it is not known before whom it concerns
+        self._expected: tuple[int, str] | None = None  # from when, and the cause, of the gap of `expect_gap`
         self._awake_ms = time.time_ns() // 1_000_000
         self._stood_from_ms = self._stood_to_ms = 0  # the last standstill
         self.get_last_event_us: Callable[[], int] = lambda: 0
@@ -133,6 +135,7 @@ class Upstream:
         if step.authenticate and self._send is not None:
             self._send(encode_action("auth", self._key))
         elif step.became_live:
+            self._open_expected_gap()
             self.reconcile.connected()
             self._set_state("live")
             self.plan()
@@ -203,10 +206,29 @@ class Upstream:
         if self._gap_from_ms is not None:
             self._try_to_close_gap(self._gap_from_ms)
 
-    def open_gap(self, from_ms: int, cause: str) -> None:
-        """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is."""
+    def open_gap(self, from_ms: int, cause: str, asserted_within_s: float = _ASSERTED_WITHIN_S) -> None:
+        """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is.
+
+        If nothing is wanted when upstream is back, the gap waits for so many seconds for somebody whom it concerns.
+        """
         if self._gap_from_ms is None:
             self._gap_from_ms, self._gap_cause = from_ms, cause
+            self._gap_asserted_within_s = asserted_within_s
+
+    def expect_gap(self, from_ms: int, cause: str) -> None:
+        """Open a gap then, unless upstream is live and was asked for all that is wanted.
+
+        Asked is enough: an ack that is under way then is no reason to tell a new client of a gap.
+        """
+        self._expected = from_ms, cause
+
+    def _open_expected_gap(self) -> None:
+        """Who was connected before has asserted by then: without demand the gap is not kept open for anybody."""
+        if self._expected is None or time.time() * 1000 < self._expected[0]:
+            return
+        if not self.reconcile.has_asked_all:
+            self.open_gap(*self._expected, asserted_within_s=0.0)
+        self._expected = None
 
     def _try_to_close_gap(self, from_ms: int) -> None:
         """It ends when all that was kept as upstream came back is held; what is wanted since then has no gap."""
@@ -215,7 +237,7 @@ class Upstream:
             return
         # After a Redis that came back empty gateways must assert again before it is known whom it concerns.
         self._gap_channels = self._gap_channels or self.reconcile.kept
-        if not self._gap_channels and time.time() - self.since_s <= _ASSERTED_WITHIN_S:
+        if not self._gap_channels and time.time() - self.since_s < self._gap_asserted_within_s:
             return
         if self.reconcile.serves(self._gap_channels):
             self._gap_from_ms = None
@@ -243,6 +265,7 @@ class Upstream:
     def tick(self) -> None:
         """A round of the clock: linger and silence may have run out."""
         self._note_awake()
+        self._open_expected_gap()
         if self.reconcile.is_waiting:
             self.plan()
 
