@@ -45,11 +45,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def rig(clock: Clock) -> Rig:
+    clock.now_s -= 2
     rig = Rig()
     rig.upstream.set_wanted(["T.AAPL", "Q.*"])
     rig.go_live()
     rig.ack()
     assert rig.gaps == []  # nothing was wanted before, as far as this process knows
+    clock.now_s += 2
+    rig.upstream.tick()
     return rig
 
 
@@ -255,4 +258,57 @@ async def test_loss_before_a_new_ingests_time_runs_out_is_a_gap_of_its_own(new: 
     pass_time(new, clock, 5)
     new.go_live()
     new.ack()
-    assert [(gap.from_ms, gap.to_ms, gap.cause) for gap in new.gaps] == [(999_000, 1_006_000, "why")]
+    assert [(gap.from_ms, gap.to_ms, gap.cause) for gap in new.gaps] == [(1_000_000, 1_006_000, "why")]
+
+
+# What the next ingest may count on.
+
+
+def pass_time_to(rig: Rig, clock: Clock, at_s: float) -> None:
+    pass_time(rig, clock, at_s - clock.now_s)
+
+
+async def test_upstream_that_is_live_is_whole_up_to_when_a_dead_connection_would_have_been_missed(
+    rig: Rig, clock: Clock
+) -> None:
+    assert rig.upstream.find_whole_ms() == 998_000, "since it is live"
+    rig.upstream.get_last_event_us = lambda: int(clock.now_s * 1e6)  # which may not be published yet
+    pass_time_to(rig, clock, 3000)
+    assert rig.upstream.find_whole_ms() == 2_910_000
+    rig.upstream.noticed_within_s = 20
+    assert rig.upstream.find_whole_ms() == 2_980_000
+
+
+async def test_upstream_that_is_lost_is_not_whole_until_its_gap_is_told(rig: Rig, clock: Clock) -> None:
+    pass_time_to(rig, clock, 3000)
+    rig.upstream.closed("why")
+    assert (rig.upstream.find_whole_ms(), rig.upstream.missing_since_ms) == (None, 2_910_000)
+    rig.go_live()
+    assert (rig.upstream.find_whole_ms(), rig.upstream.missing_since_ms) == (None, 2_910_000)
+    pass_time(rig, clock, 1)
+    rig.ack()
+    assert (rig.upstream.find_whole_ms(), rig.upstream.missing_since_ms) == (3_000_000, None)
+
+
+async def test_upstream_is_whole_up_to_a_standstill_only_until_its_end_would_have_been_noticed(
+    rig: Rig, clock: Clock
+) -> None:
+    pass_time_to(rig, clock, 2000)
+    clock.now_s += 500
+    assert rig.upstream.find_whole_ms() == 2_000_000
+    pass_time_to(rig, clock, 2590)
+    assert rig.upstream.find_whole_ms() == 2_500_000
+
+
+async def test_second_standstill_does_not_make_the_first_one_forgotten(rig: Rig, clock: Clock) -> None:
+    """Which may have cost the connection, and that is not noticed yet."""
+    pass_time_to(rig, clock, 2000)
+    clock.now_s += 500
+    rig.upstream.tick()
+    pass_time_to(rig, clock, 2550)
+    clock.now_s += 500
+    rig.upstream.tick()
+    pass_time_to(rig, clock, 3130)
+    assert rig.upstream.find_whole_ms() == 2_000_000
+    rig.upstream.closed("why")
+    assert rig.upstream.missing_since_ms == 2_000_000
