@@ -12,5 +12,5 @@ delivered.py knows which of them clients have already) and delivered by refill.p
 Test data: rehearsal.py plays upstream with a player (player.py; players.py makes them): the market of simulator/, or
 replay.py with a recording, whose times timestamps.py may move.  mix.py puts simulated symbols beside live data,
 control.py does what operators ask while all this runs, with inject.py to judge events of theirs and census.py to count
-whom they reached; switches.py keeps what they switched for the next ingest.
+whom they reached; switches.py keeps what they switched for the next ingest, whole.py up to when nothing is missing.
 """

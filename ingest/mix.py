@@ -168,3 +168,16 @@ class Mix:
     def open_gap(self, from_ms: int, cause: str) -> None:
         self.live.open_gap(from_ms, cause)
         self.test.open_gap(from_ms, cause)
+
+    def find_whole_ms(self) -> int | None:
+        live, test = self.live.find_whole_ms(), self.test.find_whole_ms()
+        return min(live, test) if live is not None and test is not None else None
+
+    @property
+    def missing_since_ms(self) -> int | None:
+        both = self.live.missing_since_ms, self.test.missing_since_ms
+        return min((ms for ms in both if ms is not None), default=None)
+
+    def expect_gap(self, from_ms: int, cause: str) -> None:
+        self.live.expect_gap(from_ms, cause)
+        self.test.expect_gap(from_ms, cause)

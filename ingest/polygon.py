@@ -18,6 +18,7 @@ from shared.backoff import Backoff
 _log = logging.getLogger(__name__)
 _LIVE_WITHIN_S: Final = 15.0  # greeting and auth; how long upstream itself waits is unknown (PROTOCOL g)
 _PONG_WITHIN_S: Final = 60.0  # pongs come late under load (PROTOCOL d.6.8)
+_NOTICED_LATE_S: Final = 5.0  # the close that nobody answers takes 1 s, and a busy process may be late twice
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # real frames are below 1 MB (PROTOCOL f)
 _QUEUED_FRAMES: Final = 256  # beyond it the socket is not read for a moment, and TCP holds upstream back
 _RETRY_CAP_S: Final = 4.0  # so that we are back <= 5 s after upstream accepts again
@@ -32,6 +33,7 @@ class Polygon:
         self._upstream = upstream
         self._intake = intake
         self._ping_s = ping_s
+        upstream.noticed_within_s = ping_s + _PONG_WITHIN_S + _NOTICED_LATE_S
         self._backoff = Backoff(retry_s, max(retry_s, _RETRY_CAP_S))
 
     async def run(self) -> None:

@@ -100,6 +100,11 @@ class Reconcile:
         return self.is_live and all(is_covered(c, self.held) or c in self.refused for c in still)
 
     @property
+    def has_asked_all(self) -> bool:
+        """Whether upstream was asked for all that is kept, whatever it has answered so far."""
+        return self.is_live and not self._get_cover() - self.held - self._asked.keys() - self._doubtful.keys()
+
+    @property
     def is_asking(self) -> bool:
         """Whether a subscribe is under way."""
         return bool(self._asked)

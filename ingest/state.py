@@ -43,6 +43,7 @@ class StateWriter:
         self._get_counters = get_counters
         self.get_indicator: Callable[[], Indicator | None] = lambda: None
         self.get_switches: Callable[[], bytes] = lambda: b""
+        self.get_whole: Callable[[], dict[str, str]] = dict
         self._slot = slot
         self._is_recording = False
         self.on_recording: Callable[[bool], None] = lambda _is_asked: None
@@ -125,6 +126,7 @@ class StateWriter:
             "recording": int(self._is_recording),
             "switches": self.get_switches(),
             **self._get_counters(),
+            **self.get_whole(),
         }
         await self._redis.hset(self._names.upstream, mapping=fields)
         count: Any = await self._redis.scard(self._names.held)

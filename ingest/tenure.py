@@ -21,7 +21,9 @@ from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.switches import decode_switches, encode_switches
 from ingest.upstream import Upstream
+from ingest.whole import FIELDS, encode_whole, find_whole_ms
 from shared.config import Config
+from shared.demand import ASKED_S
 from shared.gap import Gap
 from shared.lifecycle import Tasks
 from shared.names import Names
@@ -29,6 +31,7 @@ from shared.notice import make_gap
 
 _log = logging.getLogger(__name__)
 _TOOK_OVER: Final = "another ingest took over"
+_BEGAN: Final = "a new ingest had to wait for upstream"
 
 
 class Tenure:
@@ -54,6 +57,7 @@ class Tenure:
         parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher, self._state)
         self._control = Control(redis, names, slot, parts)
         self._state.get_indicator = self._control.get_indicator
+        self._state.get_whole = self._get_whole
         self._upstream.on_wanted_types = self._intake.set_alls
         self._upstream.on_doubled = self._intake.overlap.set_channels
         self._upstream.on_drop = self._state.request_drop
@@ -103,6 +107,11 @@ class Tenure:
             "bus_reconnects": max(0, publisher.reconnects),
         }
 
+    def _get_whole(self) -> dict[str, str]:
+        upstream = self._upstream
+        is_answered = not self._publisher.unanswered_bytes
+        return encode_whole(upstream.find_whole_ms(), upstream.missing_since_ms, is_answered=is_answered)
+
     def get_status(self) -> dict[str, Any]:
         """What monitors see: numbers, but for `state` and `test_data`."""
         upstream = self._upstream
@@ -135,13 +144,15 @@ class Tenure:
         """
         await self._watch.read_all()
         last_us = await self._old_log.find_last_us()
-        state: Any = await self._redis.hmget(self._names.upstream, "state", "since", "switches")
-        if last_us is not None:
-            self._upstream.open_gap(last_us // 1000, _TOOK_OVER)
-        elif state[0] == b"live":
-            self._upstream.open_gap(int(float(state[1]) * 1000), _TOOK_OVER)
+        left: Any = await self._redis.hmget(self._names.upstream, "switches", *FIELDS)
+        now_ms = time.time_ns() // 1_000_000
+        if (whole_ms := find_whole_ms(last_us, left[1:], now_ms)) is not None:
+            self._upstream.open_gap(whole_ms, _TOOK_OVER)
+        else:
+            # A new system, or an emptied Redis, whose gateways tell a gap up to ASKED_S after our first heartbeat.
+            self._upstream.expect_gap(now_ms + int(ASKED_S * 1000), _BEGAN)
         if self._rehearsal is not None:
-            await self._rehearsal.restore(decode_switches(self._config, state[2]))
+            await self._rehearsal.restore(decode_switches(self._config, left[0]))
             if self._mix is not None:
                 self._mix.set_symbols(self._rehearsal.symbols)
 

@@ -19,7 +19,6 @@ from shared.protocol import SUBSCRIPTION_LIMIT, Status, encode_action
 
 _log = logging.getLogger(__name__)
 _PLAN_EVERY_S: Final = 0.25
-_NOTICED_WITHIN_MS: Final = 90_000  # HEARTBEAT_INTERVAL_SEC and the pong's timeout of ingest/polygon.py, by default
 _STANDSTILL_S: Final = 2.0  # without a round of `run`: a pause of the process or its machine, not load
 _ASSERTED_WITHIN_S: Final = 30.0
 _IN_USE: Final = "another program uses this account's connection"
@@ -51,9 +50,12 @@ class Upstream:
         self.last_refusal = ""
         self.retry_floor_s = 0.0
         self.over = ""  # why upstream said that this connection is of no more use
-        self._gap_from_ms: int | None = None  # since when events may be missing; None while none are
+        self.noticed_within_s = 90.0  # how long a connection that died silently may pass for live
+        self._gap_from_ms: int | None = None
         self._gap_cause = ""
         self._gap_channels: frozenset[str] = frozenset()  # whom it concerns, once upstream is back
+        self._gap_asserted_within_s = 0.0  # of upstream's return, if it is not known before whom it concerns
+        self._expected: tuple[int, str] | None = None  # from when, and the cause, of the gap of `expect_gap`
         self._awake_ms = time.time_ns() // 1_000_000
         self._stood_from_ms = self._stood_to_ms = 0  # the last standstill
         self.get_last_event_us: Callable[[], int] = lambda: 0
@@ -106,18 +108,38 @@ class Upstream:
         self.changed.set()
 
     def _find_last_whole_ms(self) -> int:
-        """Up to when all came that upstream sent, if the connection has ended now."""
+        """Up to when all came that upstream sent, if the connection that is live has ended now."""
         self._note_awake()
+        live_from_ms = int(self.since_s * 1000)  # what is missing before was told
         # It may have died right after the last event that came, but not long before a ping was missed.
-        noticed_from_ms = self._awake_ms - _NOTICED_WITHIN_MS
-        if self._stood_to_ms > noticed_from_ms:
-            return self._stood_from_ms  # what came since lay in buffers: its time tells nothing
-        return max(self.get_last_event_us() // 1000, noticed_from_ms)
+        if self._stood_to_ms > self._noticed_from_ms:
+            return max(live_from_ms, self._stood_from_ms)  # what came since lay in buffers: its time tells nothing
+        return max(live_from_ms, self.get_last_event_us() // 1000, self._noticed_from_ms)
+
+    @property
+    def _noticed_from_ms(self) -> int:
+        return self._awake_ms - int(self.noticed_within_s * 1000)
+
+    def find_whole_ms(self) -> int | None:
+        """Up to when nothing is missing but what was told, whatever becomes of upstream or of us; None if unknown.
+
+        Unlike the last event's time it is so far back that all before it has long been published.
+        """
+        if not self.is_live or self._gap_from_ms is not None:
+            return None
+        return max(int(self.since_s * 1000), min(self._find_last_whole_ms(), self._noticed_from_ms))
+
+    @property
+    def missing_since_ms(self) -> int | None:
+        """Since when events may be missing; None while none are."""
+        return self._gap_from_ms
 
     def _note_awake(self) -> None:
         now_ms = time.time_ns() // 1_000_000
         if now_ms - self._awake_ms > _STANDSTILL_S * 1000:
-            self._stood_from_ms, self._stood_to_ms = self._awake_ms, now_ms
+            if self._stood_to_ms <= self._noticed_from_ms:  # else the one before counts still
+                self._stood_from_ms = self._awake_ms
+            self._stood_to_ms = now_ms
         self._awake_ms = now_ms
 
     def on_status(self, text: bytes) -> None:
@@ -133,6 +155,7 @@ class Upstream:
         if step.authenticate and self._send is not None:
             self._send(encode_action("auth", self._key))
         elif step.became_live:
+            self._open_expected_gap()
             self.reconcile.connected()
             self._set_state("live")
             self.plan()
@@ -203,10 +226,29 @@ class Upstream:
         if self._gap_from_ms is not None:
             self._try_to_close_gap(self._gap_from_ms)
 
-    def open_gap(self, from_ms: int, cause: str) -> None:
-        """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is."""
+    def open_gap(self, from_ms: int, cause: str, asserted_within_s: float = _ASSERTED_WITHIN_S) -> None:
+        """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is.
+
+        If nothing is wanted when upstream is back, the gap waits for so many seconds for somebody whom it concerns.
+        """
         if self._gap_from_ms is None:
             self._gap_from_ms, self._gap_cause = from_ms, cause
+            self._gap_asserted_within_s = asserted_within_s
+
+    def expect_gap(self, from_ms: int, cause: str) -> None:
+        """Open a gap then, unless upstream is live and was asked for all that is wanted.
+
+        Asked is enough: an ack that is under way then is no reason to tell a new client of a gap.
+        """
+        self._expected = from_ms, cause
+
+    def _open_expected_gap(self) -> None:
+        """Who was connected before has asserted by then: without demand the gap is not kept open for anybody."""
+        if self._expected is None or time.time() * 1000 < self._expected[0]:
+            return
+        if not self.reconcile.has_asked_all:
+            self.open_gap(*self._expected, asserted_within_s=0.0)
+        self._expected = None
 
     def _try_to_close_gap(self, from_ms: int) -> None:
         """It ends when all that was kept as upstream came back is held; what is wanted since then has no gap."""
@@ -215,7 +257,7 @@ class Upstream:
             return
         # After a Redis that came back empty gateways must assert again before it is known whom it concerns.
         self._gap_channels = self._gap_channels or self.reconcile.kept
-        if not self._gap_channels and time.time() - self.since_s <= _ASSERTED_WITHIN_S:
+        if not self._gap_channels and time.time() - self.since_s < self._gap_asserted_within_s:
             return
         if self.reconcile.serves(self._gap_channels):
             self._gap_from_ms = None
@@ -243,6 +285,7 @@ class Upstream:
     def tick(self) -> None:
         """A round of the clock: linger and silence may have run out."""
         self._note_awake()
+        self._open_expected_gap()
         if self.reconcile.is_waiting:
             self.plan()
 

@@ -300,6 +300,35 @@ async def test_epochs_that_begin_anew_behind_the_old_ones_are_followed_and_cost_
             await proxy.emit(b'{"ev":"T","sym":"S00","q":3}', client)
 
 
+async def test_ingest_replaced_and_redis_emptied_cost_a_gap_that_lasts_until_a_late_upstream_has_us(
+    tmp_path: Path,
+) -> None:
+    """The new ingest knows of nothing before it, and gateways only of its first heartbeat, and 3 s more."""
+    async with running_proxy(tmp_path) as proxy:
+        client = await proxy.join("T.S00")
+        await proxy.fake.wait_held(["T.S00"])
+        await proxy.emit(b'{"ev":"T","sym":"S00","q":1}', client)
+        await proxy.fake.stop()
+        proxy.ingest.child.kill()
+        await proxy.ingest.child.wait()
+        await proxy.redis.client.flushall()
+        ingest = await proxy.start_ingest()
+        await until(lambda: "cannot connect" in ingest.output, "it tries", (ingest,), 20)
+        started_ms = time.time() * 1000
+        await asyncio.sleep(5.0)  # the length of the fault: ASKED_S and more
+        back_ms = time.time() * 1000
+        await proxy.fake.start()
+        await proxy.fake.wait_held(["T.S00"])
+        await proxy.emit(b'{"ev":"T","sym":"S00","q":2}', client)
+        late = await proxy.join("T.S01")
+        await proxy.emit(b'{"ev":"T","sym":"S01","q":1}', late)
+        gap = find_gaps(client)[-1]
+        assert gap.cause == "a new ingest had to wait for upstream"
+        assert gap.from_ms <= started_ms + 3000
+        assert gap.to_ms >= back_ms
+        assert find_gaps(late) == []
+
+
 async def has_mark_since(proxy: Proxy, at: float) -> bool:
     leases = await proxy.redis.get_leases()
     return bool(leases) and all(float(lease["last_mark"]) > at for lease in leases)

@@ -162,6 +162,49 @@ async def test_what_a_takeover_lost_before_anything_was_ever_logged_is_told_too(
         await until_recorded(proxy)
 
 
+async def test_what_a_takeover_in_a_silent_market_may_have_lost_does_not_begin_with_the_last_event_of_long_ago(
+    tmp_path: Path,
+) -> None:
+    """But as far back as a dead connection may have gone unnoticed: 3 s here, 95 s in earnest."""
+    constants = {"ingest.polygon._PONG_WITHIN_S": 1.0, "ingest.polygon._NOTICED_LATE_S": 1.0}
+    async with running_proxy(tmp_path, constants=constants, HEARTBEAT_INTERVAL_SEC="1") as proxy:
+        await proxy.start_standby()
+        client = await proxy.join("T.AAPL")
+        await proxy.emit(b'{"ev":"T","sym":"AAPL","q":1}', client)
+        silent_from_s = time.time()
+
+        async def is_whole() -> bool:
+            return float((await proxy.redis.get_upstream()).get("whole_until", "0")) > silent_from_s + 1
+
+        await until(is_whole, "ingest says that nothing is missing")
+        killed_ms = time.time() * 1000
+        proxy.ingest.child.kill()
+        await until_told([client])
+        (gap,) = find_gaps(client)
+        assert (silent_from_s + 1) * 1000 < gap.from_ms < killed_ms - 2000
+
+
+async def test_gap_that_was_open_as_its_ingest_was_killed_is_told_by_the_next_one_from_its_beginning(
+    tmp_path: Path,
+) -> None:
+    """Nothing was ever logged here; with test data or a notice in the log it would say that all was well until then."""
+    async with running_proxy(tmp_path) as proxy:
+        client = await proxy.join("T.AAPL")
+        await proxy.fake.wait_held(["T.AAPL"])
+        await proxy.until_state("live")
+        lost_ms = time.time() * 1000
+        await proxy.fake.stop()
+        await proxy.until_state("down: cannot connect")
+        proxy.ingest.child.kill()
+        await proxy.ingest.child.wait()
+        await proxy.start_ingest()
+        await proxy.fake.start()
+        (record,) = await until_recorded(proxy)
+        assert record["from_ms"] <= lost_ms
+        assert record["cause"] == "another ingest took over"
+        await until_told([client])
+
+
 async def test_an_odd_entry_at_the_logs_end_does_not_keep_a_standby_from_taking_over(tmp_path: Path) -> None:
     async with running_proxy(tmp_path) as proxy:
         client = await proxy.join("T.AAPL")

@@ -45,11 +45,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def rig(clock: Clock) -> Rig:
+    clock.now_s -= 2
     rig = Rig()
     rig.upstream.set_wanted(["T.AAPL", "Q.*"])
     rig.go_live()
     rig.ack()
     assert rig.gaps == []  # nothing was wanted before, as far as this process knows
+    clock.now_s += 2
+    rig.upstream.tick()
     return rig
 
 
@@ -159,3 +162,153 @@ async def test_new_subscriptions_one_after_the_other_do_not_hold_the_gap_up(rig:
                 rig.say(subscribed(channel))
     assert len(rig.gaps) == 1
     assert rig.gaps[0].to_ms < 1_003_000
+
+
+# An ingest that inherits nothing expects a gap from 1003 s on.
+
+
+@pytest.fixture
+def new(clock: Clock) -> Rig:
+    rig = Rig()
+    rig.upstream.expect_gap(int((clock.now_s + 3) * 1000), "a new ingest had to wait for upstream")
+    return rig
+
+
+def pass_time(rig: Rig, clock: Clock, seconds: float) -> None:
+    for _ in range(round(seconds / 0.25)):
+        clock.now_s += 0.25
+        rig.upstream.tick()
+
+
+@pytest.mark.parametrize("asserted_at_s", [0, 2.5, 3, 4, 40])
+async def test_new_ingest_whose_upstream_is_ready_in_time_tells_no_gap_whenever_demand_comes(
+    new: Rig, clock: Clock, asserted_at_s: float
+) -> None:
+    new.go_live()
+    pass_time(new, clock, asserted_at_s)
+    new.upstream.set_wanted(["T.AAPL"])
+    pass_time(new, clock, 1)
+    new.ack()
+    pass_time(new, clock, 50 - asserted_at_s)
+    assert new.upstream.held == {"T.AAPL"}
+    assert new.gaps == []
+
+
+async def test_new_ingest_whose_clients_wait_tells_no_gap_if_upstream_is_ready_in_time(new: Rig, clock: Clock) -> None:
+    new.upstream.set_wanted(["T.AAPL", "Q.*"])
+    pass_time(new, clock, 2)
+    new.go_live()
+    new.ack()
+    pass_time(new, clock, 10)
+    assert new.gaps == []
+
+
+async def test_new_ingest_tells_no_gap_for_an_ack_that_is_under_way_as_its_time_runs_out(
+    new: Rig, clock: Clock
+) -> None:
+    """Else a topic that upstream does not know, and is silent about for 2 s, would cost a new system's clients one."""
+    new.go_live()
+    pass_time(new, clock, 2)
+    new.upstream.set_wanted(["X.UNKNOWN", "T.AAPL"])
+    new.ack("X.UNKNOWN")
+    pass_time(new, clock, 10)
+    assert new.upstream.held == {"X.UNKNOWN", "T.AAPL"}
+    assert new.gaps == []
+
+
+async def test_new_ingest_that_waits_for_upstream_tells_a_gap_from_when_gateways_told_of_no_more(
+    new: Rig, clock: Clock
+) -> None:
+    new.upstream.set_wanted(["T.AAPL"])
+    pass_time(new, clock, 10)
+    new.upstream.update_wanted(["Q.*"], [])
+    new.go_live()
+    clock.now_s += 1
+    new.ack()
+    assert new.gaps == [Gap(1_003_000, 1_011_000, "a new ingest had to wait for upstream", ["Q.*", "T.AAPL"])]
+
+
+async def test_new_ingests_gap_has_no_hole_if_upstream_comes_just_as_its_time_runs_out(new: Rig, clock: Clock) -> None:
+    """Between two rounds of the clock."""
+    new.upstream.set_wanted(["T.AAPL"])
+    pass_time(new, clock, 2.75)
+    clock.now_s += 0.3
+    new.go_live()
+    new.ack()
+    assert [(gap.from_ms, gap.to_ms) for gap in new.gaps] == [(1_003_000, 1_003_050)]
+
+
+async def test_new_ingest_that_waited_for_upstream_tells_nothing_to_who_comes_after_it(new: Rig, clock: Clock) -> None:
+    pass_time(new, clock, 10)
+    new.go_live()
+    pass_time(new, clock, 0.25)
+    new.upstream.set_wanted(["T.AAPL"])
+    new.ack()
+    pass_time(new, clock, 10)
+    assert new.gaps == []
+
+
+async def test_loss_before_a_new_ingests_time_runs_out_is_a_gap_of_its_own(new: Rig, clock: Clock) -> None:
+    """Its first clients have their acks by then, and no gateway tells them anything."""
+    new.go_live()
+    new.upstream.set_wanted(["T.AAPL"])
+    new.ack()
+    pass_time(new, clock, 1)
+    new.upstream.closed("why")
+    pass_time(new, clock, 5)
+    new.go_live()
+    new.ack()
+    assert [(gap.from_ms, gap.to_ms, gap.cause) for gap in new.gaps] == [(1_000_000, 1_006_000, "why")]
+
+
+# What the next ingest may count on.
+
+
+def pass_time_to(rig: Rig, clock: Clock, at_s: float) -> None:
+    pass_time(rig, clock, at_s - clock.now_s)
+
+
+async def test_upstream_that_is_live_is_whole_up_to_when_a_dead_connection_would_have_been_missed(
+    rig: Rig, clock: Clock
+) -> None:
+    assert rig.upstream.find_whole_ms() == 998_000, "since it is live"
+    rig.upstream.get_last_event_us = lambda: int(clock.now_s * 1e6)  # which may not be published yet
+    pass_time_to(rig, clock, 3000)
+    assert rig.upstream.find_whole_ms() == 2_910_000
+    rig.upstream.noticed_within_s = 20
+    assert rig.upstream.find_whole_ms() == 2_980_000
+
+
+async def test_upstream_that_is_lost_is_not_whole_until_its_gap_is_told(rig: Rig, clock: Clock) -> None:
+    pass_time_to(rig, clock, 3000)
+    rig.upstream.closed("why")
+    assert (rig.upstream.find_whole_ms(), rig.upstream.missing_since_ms) == (None, 2_910_000)
+    rig.go_live()
+    assert (rig.upstream.find_whole_ms(), rig.upstream.missing_since_ms) == (None, 2_910_000)
+    pass_time(rig, clock, 1)
+    rig.ack()
+    assert (rig.upstream.find_whole_ms(), rig.upstream.missing_since_ms) == (3_000_000, None)
+
+
+async def test_upstream_is_whole_up_to_a_standstill_only_until_its_end_would_have_been_noticed(
+    rig: Rig, clock: Clock
+) -> None:
+    pass_time_to(rig, clock, 2000)
+    clock.now_s += 500
+    assert rig.upstream.find_whole_ms() == 2_000_000
+    pass_time_to(rig, clock, 2590)
+    assert rig.upstream.find_whole_ms() == 2_500_000
+
+
+async def test_second_standstill_does_not_make_the_first_one_forgotten(rig: Rig, clock: Clock) -> None:
+    """Which may have cost the connection, and that is not noticed yet."""
+    pass_time_to(rig, clock, 2000)
+    clock.now_s += 500
+    rig.upstream.tick()
+    pass_time_to(rig, clock, 2550)
+    clock.now_s += 500
+    rig.upstream.tick()
+    pass_time_to(rig, clock, 3130)
+    assert rig.upstream.find_whole_ms() == 2_000_000
+    rig.upstream.closed("why")
+    assert rig.upstream.missing_since_ms == 2_000_000

@@ -116,6 +116,21 @@ async def test_a_gap_of_polygons_names_no_simulated_symbol() -> None:
     assert scene.test.gaps == []
 
 
+async def test_a_new_mix_that_waits_for_polygon_tells_a_gap_of_its_channels_only() -> None:
+    live, test = Side(), Side()
+    mix = Mix(live.upstream, test.upstream, Sieve(["AAPL"]))
+    mix.set_wanted(["T.AAPL", "T.MSFT"])
+    test.open()
+    await settle()
+    mix.expect_gap(int(time.time() * 1000) - 1, "a new ingest had to wait for upstream")
+    live.upstream.tick()
+    test.upstream.tick()
+    live.open()
+    await settle()
+    assert [gap.channels for gap in live.gaps] == [["T.MSFT"]]
+    assert test.gaps == []
+
+
 async def test_what_polygon_refuses_is_refused_but_no_simulated_symbol() -> None:
     scene = Scene("AAPL")
     scene.live.refuses = {"NOI.*", "T.MSFT"}

@@ -244,6 +244,14 @@ async def test_operators_read_the_state_and_what_is_refused(office: Office) -> N
     assert float(fields["since"]) >= float(first["since"])
 
 
+async def test_what_is_left_to_the_next_ingest_stays_while_nothing_newer_is_known(office: Office) -> None:
+    office.writer.get_whole = lambda: {"whole_until": "7.000", "missing_since": ""}
+    await office.write()
+    office.writer.get_whole = dict
+    await office.write()
+    assert (await office.read_upstream()).items() >= {"whole_until": "7.000", "missing_since": ""}.items()
+
+
 @pytest.mark.parametrize(
     "status",
     [
