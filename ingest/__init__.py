@@ -6,6 +6,7 @@ session.py is the conversation's state, overlap.py what may come twice in it, st
 what monitors do, logbook.py how far back the log reaches (old_log.py: that of earlier epochs), tape.py what recorders
 get.  slot.py is the right to do all this, tenure.py what runs while we have it.
 
+open_gap.py says what clients are told of a gap while it lasts, awake.py since when the time of reception tells nothing.
 What a gap upstream swallowed is fetched by backfill.py (rest.py asks, history.py turns the answers into events,
 delivered.py knows which of them clients have already) and delivered by refill.py.
 

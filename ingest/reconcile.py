@@ -94,10 +94,10 @@ class Reconcile:
         """What gateways want now, or did within the linger: a Redis that lost all counts says that nobody does."""
         return frozenset(self._wanted | self._unwanted_since.keys())
 
-    def serves(self, channels: Iterable[str]) -> bool:
-        """Whether upstream holds or refuses all of these, but for what is kept no more."""
+    def find_missing(self, channels: Iterable[str]) -> list[str]:
+        """Those of these that upstream neither holds nor refuses, without what is kept no more."""
         still = expand(self._feed, self.kept.intersection(channels))
-        return self.is_live and all(is_covered(c, self.held) or c in self.refused for c in still)
+        return [c for c in still if not is_covered(c, self.held) and c not in self.refused]
 
     @property
     def has_asked_all(self) -> bool:

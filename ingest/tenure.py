@@ -63,6 +63,7 @@ class Tenure:
         self._upstream.on_drop = self._state.request_drop
         for upstream in (self._source, self._rehearsed):
             upstream.on_gap = self._on_gap
+            upstream.on_gap_told = self._on_gap_told
             upstream.get_last_event_us = lambda: self._intake.last_event_us
         if config.is_mixed:
             self._source.get_last_event_us = lambda: self._intake.last_live_us
@@ -128,9 +129,11 @@ class Tenure:
 
     def _on_gap(self, gap: Gap) -> None:
         self._state.add_gap(gap)
-        self._intake.tell(make_gap(gap.from_ms, gap.to_ms, gap.cause, gap.channels))
         if self._refill is not None:
             self._refill.add(gap)
+
+    def _on_gap_told(self, gap: Gap) -> None:
+        self._intake.tell(make_gap(gap.from_ms, gap.to_ms, gap.cause, gap.channels))
 
     def _on_lost(self, from_us: int, to_us: int, channels: list[str]) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.

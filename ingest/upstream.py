@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from ingest.awake import Awake
+from ingest.open_gap import OpenGap
 from ingest.reconcile import Reconcile
 from ingest.session import Session, State, Step
 from shared.gap import Gap
@@ -19,7 +21,6 @@ from shared.protocol import SUBSCRIPTION_LIMIT, Status, encode_action
 
 _log = logging.getLogger(__name__)
 _PLAN_EVERY_S: Final = 0.25
-_STANDSTILL_S: Final = 2.0  # without a round of `run`: a pause of the process or its machine, not load
 _ASSERTED_WITHIN_S: Final = 30.0
 _IN_USE: Final = "another program uses this account's connection"
 
@@ -31,7 +32,8 @@ class Upstream:
 
     Before upstream is asked for anything, `on_wanted_types` hears which event types are wanted whole, and `on_doubled`
     which channels may then come twice.  `on_drop` gets what upstream is to give up, and answers with `keep` and `drop`.
-    `on_gap` hears when what was wanted is held again after a loss.
+    `on_gap` hears when what was wanted is held again after a loss; before the first event after it `on_gap_told` hears
+    what clients are to be told.
     """
 
     def __init__(self, feed: str, key: str) -> None:
@@ -51,15 +53,12 @@ class Upstream:
         self.retry_floor_s = 0.0
         self.over = ""  # why upstream said that this connection is of no more use
         self.noticed_within_s = 90.0  # how long a connection that died silently may pass for live
-        self._gap_from_ms: int | None = None
-        self._gap_cause = ""
-        self._gap_channels: frozenset[str] = frozenset()  # whom it concerns, once upstream is back
-        self._gap_asserted_within_s = 0.0  # of upstream's return, if it is not known before whom it concerns
+        self._gap: OpenGap | None = None
         self._expected: tuple[int, str] | None = None  # from when, and the cause, of the gap of `expect_gap`
-        self._awake_ms = time.time_ns() // 1_000_000
-        self._stood_from_ms = self._stood_to_ms = 0  # the last standstill
+        self._awake = Awake(time.time_ns() // 1_000_000)
         self.get_last_event_us: Callable[[], int] = lambda: 0
         self.on_gap: Callable[[Gap], None] = lambda _gap: None
+        self.on_gap_told: Callable[[Gap], None] = lambda _gap: None
 
     @property
     def held(self) -> set[str]:
@@ -102,6 +101,8 @@ class Upstream:
             self.drops += 1
         if self.reconcile.is_live:
             self.open_gap(self._find_last_whole_ms(), why)
+        if self._gap is not None:
+            self._gap.go_on()
         self._send = None
         self.reconcile.disconnected()
         self._set_state(f"down: {why}")
@@ -112,35 +113,30 @@ class Upstream:
         self._note_awake()
         live_from_ms = int(self.since_s * 1000)  # what is missing before was told
         # It may have died right after the last event that came, but not long before a ping was missed.
-        if self._stood_to_ms > self._noticed_from_ms:
-            return max(live_from_ms, self._stood_from_ms)  # what came since lay in buffers: its time tells nothing
+        if (stood_from_ms := self._awake.find_standstill(self._noticed_from_ms)) is not None:
+            return max(live_from_ms, stood_from_ms)
         return max(live_from_ms, self.get_last_event_us() // 1000, self._noticed_from_ms)
 
     @property
     def _noticed_from_ms(self) -> int:
-        return self._awake_ms - int(self.noticed_within_s * 1000)
+        return self._awake.now_ms - int(self.noticed_within_s * 1000)
 
     def find_whole_ms(self) -> int | None:
         """Up to when nothing is missing but what was told, whatever becomes of upstream or of us; None if unknown.
 
         Unlike the last event's time it is so far back that all before it has long been published.
         """
-        if not self.is_live or self._gap_from_ms is not None:
+        if not self.is_live or self._gap is not None:
             return None
         return max(int(self.since_s * 1000), min(self._find_last_whole_ms(), self._noticed_from_ms))
 
     @property
     def missing_since_ms(self) -> int | None:
         """Since when events may be missing; None while none are."""
-        return self._gap_from_ms
+        return self._gap.from_ms if self._gap is not None else None
 
     def _note_awake(self) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        if now_ms - self._awake_ms > _STANDSTILL_S * 1000:
-            if self._stood_to_ms <= self._noticed_from_ms:  # else the one before counts still
-                self._stood_from_ms = self._awake_ms
-            self._stood_to_ms = now_ms
-        self._awake_ms = now_ms
+        self._awake.note(time.time_ns() // 1_000_000, self._noticed_from_ms)
 
     def on_status(self, text: bytes) -> None:
         """Take one status of upstream's in."""
@@ -218,22 +214,23 @@ class Upstream:
         held = len(self.reconcile.held), len(self.reconcile.refused)
         plan = self.reconcile.plan(time.monotonic())
         self.on_doubled(self.reconcile.doubled)
+        if self._gap is not None:
+            self._foretell_gap(self._gap)
         self._act_on("subscribe", plan.subscribe)
         if plan.drop:
             self.on_drop(plan.drop)
         if held != (len(self.reconcile.held), len(self.reconcile.refused)):
             self.changed.set()
-        if self._gap_from_ms is not None:
-            self._try_to_close_gap(self._gap_from_ms)
+        if self._gap is not None:
+            self._try_to_close_gap(self._gap)
 
     def open_gap(self, from_ms: int, cause: str, asserted_within_s: float = _ASSERTED_WITHIN_S) -> None:
         """Events may be missing since then, until all that is wanted is held again; an open gap stays as it is.
 
         If nothing is wanted when upstream is back, the gap waits for so many seconds for somebody whom it concerns.
         """
-        if self._gap_from_ms is None:
-            self._gap_from_ms, self._gap_cause = from_ms, cause
-            self._gap_asserted_within_s = asserted_within_s
+        if self._gap is None:
+            self._gap = OpenGap(from_ms, cause, asserted_within_s)
 
     def expect_gap(self, from_ms: int, cause: str) -> None:
         """Open a gap then, unless upstream is live and was asked for all that is wanted.
@@ -250,24 +247,30 @@ class Upstream:
             self.open_gap(*self._expected, asserted_within_s=0.0)
         self._expected = None
 
-    def _try_to_close_gap(self, from_ms: int) -> None:
-        """It ends when all that was kept as upstream came back is held; what is wanted since then has no gap."""
+    def _foretell_gap(self, gap: OpenGap) -> None:
+        """It concerns all that was kept as upstream came back; what is wanted since then has no gap."""
         if not self.reconcile.is_live:
-            self._gap_channels = frozenset()
             return
         # After a Redis that came back empty gateways must assert again before it is known whom it concerns.
-        self._gap_channels = self._gap_channels or self.reconcile.kept
-        if not self._gap_channels and time.time() - self.since_s < self._gap_asserted_within_s:
-            return
-        if self.reconcile.serves(self._gap_channels):
-            self._gap_from_ms = None
-            self._tell_gap(Gap(from_ms, time.time_ns() // 1_000_000, self._gap_cause, sorted(self._gap_channels)))
-            self._gap_channels = frozenset()
+        gap.channels = gap.channels or self.reconcile.kept
+        told = gap.foretell(self.reconcile.find_missing(gap.channels), time.time_ns() // 1_000_000)
+        if told is not None:
+            self.on_gap_told(told)
 
-    def _tell_gap(self, gap: Gap) -> None:
-        if gap.channels:
-            _log.warning("gap of %d ms in %d channels: %s", gap.to_ms - gap.from_ms, len(gap.channels), gap.cause)
-            self.on_gap(gap)
+    def _try_to_close_gap(self, gap: OpenGap) -> None:
+        """It ends when upstream holds all that it concerns."""
+        if not gap.channels and time.time() - self.since_s < gap.asserted_within_s:
+            return
+        if not self.reconcile.is_live or self.reconcile.find_missing(gap.channels):
+            return
+        self._gap = None
+        now_ms = time.time_ns() // 1_000_000
+        ended = gap.end(now_ms)
+        if ended.channels:
+            _log.warning("gap of %d ms in %d channels: %s", now_ms - gap.from_ms, len(ended.channels), ended.cause)
+            if not gap.is_told(now_ms):
+                self.on_gap_told(ended)
+            self.on_gap(ended)
 
     def _act_on(self, action: str, channels: list[str]) -> None:
         if channels and self._send is not None:

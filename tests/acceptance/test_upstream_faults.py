@@ -123,6 +123,21 @@ async def test_slow_retry_after_max_connections_is_slow(tmp_path: Path) -> None:
         rival.abort()
 
 
+async def test_a_gap_is_told_before_the_first_event_after_it_though_some_channels_are_back_before_others(
+    tmp_path: Path,
+) -> None:
+    async with running_proxy(tmp_path) as proxy:
+        channels = [f"T.S{number:04}" for number in range(1500)]
+        client = await proxy.join(*channels)
+        await proxy.emit(b'{"ev":"T","sym":"S0000","q":1}', client)
+        proxy.fake.script.silent = {"T.S1499"}  # so the gap ends 2 s later
+        await proxy.fake.drop()
+        await proxy.fake.wait_for(lambda: "T.S0000" in proxy.fake.held(), 5)
+        await proxy.emit(b'{"ev":"T","sym":"S0000","q":3}', client)
+        [(gap, place)] = [s for s in zip(client.statuses, client.status_places, strict=True) if s[0].startswith("gap")]
+        assert place == 1, gap
+
+
 async def test_half_open_upstream_is_noticed_by_its_missing_pong(tmp_path: Path) -> None:
     constants = {"ingest.polygon._PONG_WITHIN_S": 1.0}
     async with running_proxy(tmp_path, constants=constants, HEARTBEAT_INTERVAL_SEC="1") as proxy:

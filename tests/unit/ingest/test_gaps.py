@@ -3,7 +3,9 @@
 import pytest
 
 import ingest.upstream
+from ingest.reconcile import ACTION_CHANNELS
 from ingest.upstream import Upstream
+from shared.demand import ASKED_S
 from shared.gap import Gap, decode_gap, encode_gap
 from shared.protocol import AUTH_SUCCESS, CONNECTED, Status, encode_status, parse_action, subscribed
 from tests.property.clock import Clock
@@ -16,8 +18,14 @@ class Rig:
         self.upstream = Upstream("stocks", "key")
         self.gaps: list[Gap] = []
         self.sent: list[str] = []
+        self.told: list[Gap] = []
         self.upstream.on_gap = self.gaps.append
+        self.upstream.on_gap_told = self.told.append
         self.upstream.get_last_event_us = lambda: 999_000_000  # Unix microseconds
+
+    def count_asked(self) -> int:
+        """Subscribes under way."""
+        return sum(parse_action(text).action == "subscribe" for text in self.sent)
 
     def say(self, status: Status) -> None:
         self.upstream.on_status(encode_status(status))
@@ -65,6 +73,52 @@ async def test_gap_reaches_from_the_last_event_to_the_last_ack(rig: Rig, clock: 
     rig.ack()
     assert rig.gaps == [Gap(999_000, 1_004_000, "why", ["Q.*", "T.AAPL"])]
     assert decode_gap(encode_gap(rig.gaps[0])) == rig.gaps[0]
+
+
+async def test_clients_are_told_before_upstream_is_asked_again_up_to_when_it_surely_sends(
+    rig: Rig, clock: Clock
+) -> None:
+    """Some channels flow again before the last one is held."""
+    asked_when_told: list[int] = []
+
+    def hear(gap: Gap) -> None:
+        rig.told.append(gap)
+        asked_when_told.append(rig.count_asked())
+
+    rig.upstream.on_gap_told = hear
+    rig.upstream.closed("why")
+    clock.now_s += 3
+    rig.go_live()
+    assert rig.told == [Gap(999_000, 1_003_000 + int(ASKED_S * 1000), "why", ["Q.*", "T.AAPL"])]
+    assert asked_when_told == [0] and rig.count_asked() == 1
+    rig.ack()
+    assert len(rig.told) == len(rig.gaps) == 1
+
+
+async def test_clients_are_told_of_the_rest_before_what_they_were_told_has_passed(rig: Rig, clock: Clock) -> None:
+    """Upstream is silent, so each subscribe takes 2 s."""
+    rig.upstream.set_wanted([f"T.S{number}" for number in range(4 * ACTION_CHANNELS)])
+    rig.upstream.closed("why")
+    rig.go_live()
+    began_s = clock.now_s
+    while not rig.gaps:
+        clock.now_s += 0.25
+        rig.upstream.tick()
+        assert clock.now_s * 1000 < rig.told[-1].to_ms
+    assert clock.now_s - began_s > 2 * ASKED_S
+    first, *rest = rig.told
+    assert set(rest[-1].channels) < set(first.channels), "what is held is not missing any more"
+    assert rig.gaps[0].channels == first.channels
+
+
+async def test_whoever_is_wanted_since_is_told_too_if_upstream_is_lost_again(rig: Rig, clock: Clock) -> None:
+    rig.upstream.closed("first")
+    rig.go_live()
+    rig.upstream.update_wanted(["T.MSFT"], [])
+    assert "T.MSFT" not in rig.told[-1].channels
+    rig.upstream.closed("second")
+    rig.go_live()
+    assert "T.MSFT" in rig.told[-1].channels
 
 
 async def test_second_loss_within_a_gap_leaves_it_one_gap(rig: Rig, clock: Clock) -> None:
