@@ -128,6 +128,7 @@ class Interest:
         self._counted_at = now
         if unheld_s > 0 and self._taken:
             first_ms, last_ms = int((now_s - unheld_s) * 1000), int((now_s + ASKED_S) * 1000)
+            _log.error("gap: %s, from %d to %d", _UNHELD, first_ms, last_ms)
             self._listener.tell(make_gap(first_ms, last_ms, _UNHELD, self._taken))
 
     async def _take_up(self) -> None:
