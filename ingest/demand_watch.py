@@ -1,4 +1,9 @@
-"""Brings demand from Redis to upstream: edges at once, the whole every RECONCILE_S, so that a lost notice heals."""
+"""Brings demand from Redis to upstream: edges at once; the whole every RECONCILE_S, so that a lost notice heals.
+
+The whole is read after each connection of the notices as well, since edges from before it were announced to nobody.
+After a failover there often are some, and gateways ack after 2 s of silence (gateway/server.py): the reconcile alone
+would be too late for that now and then.
+"""
 
 import asyncio
 import logging
@@ -16,6 +21,7 @@ from shared.names import Names
 
 _log = logging.getLogger(__name__)
 RECONCILE_S: Final = 2.0
+_RETRY_MOST_S: Final = 1.0  # half of what a gateway waits for upstream: a Redis that is back is found within that
 
 _decode_channels = msgspec.json.Decoder(list[str]).decode
 
@@ -32,20 +38,22 @@ class DemandWatch:
 
     async def run_notices(self) -> None:
         """Act on edges as gateways announce them."""
-        backoff = Backoff(0.1, 2.0)
+        backoff = Backoff(0.1, _RETRY_MOST_S)
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(self._names.demand)
-                    backoff.reset()
                     async for message in pubsub.listen():
                         await self._on_notice(message)
+                        backoff.reset()
             except (RedisError, OSError) as exc:
                 delay_s = backoff.next_s()
                 _log.warning("demand: notices are cut off (%s), next try in %.1f s", exc, delay_s)
                 await asyncio.sleep(delay_s)
 
     async def _on_notice(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            await self.read_all()
         if message["type"] != "message":
             return
         try:
