@@ -37,6 +37,9 @@ _LOOK_S: Final = 0.02
 _REWRITE_S: Final = 3600.0  # so that the record of a client that stays never expires
 _END_WITHIN_S: Final = 4.0  # for the last word on a connection; later the record may be up to SAVE_S behind
 _KEPT_S: Final = 86_400  # a name that does not come back for a day is forgotten, and then begins anew
+MOST_NAMES: Final = (
+    10_000  # ~10 MB of records with 100 channels each; the name that came longest ago goes, as after a day
+)
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -127,6 +130,7 @@ class Resumption:
                 record = await self._hand_over(name, owner)
                 if is_over():
                     return None  # a live connection may have the name
+                await self._keep_name(name)
                 resumer = Resumer(name, owner, _find_missed(record), receipt)
                 await self._write({name: resumer}, is_open=True, takes_over=True)
             except (RedisError, OSError) as exc:
@@ -167,6 +171,21 @@ class Resumption:
             await asyncio.sleep(_LOOK_S)
             record = await self._read(name)
         return record
+
+    async def _keep_name(self, name: str) -> None:
+        """Whoever makes up a name for each connection must not fill Redis: of too many the oldest are forgotten.
+
+        One that is connected writes its record again.
+        """
+        names = self._names
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(names.resumed, {name: time.time()})
+            pipe.zcard(names.resumed)
+            pipe.expire(names.resumed, _KEPT_S)
+            _, count, _ = await pipe.execute()
+        if count > MOST_NAMES:
+            oldest: Any = await self._redis.zpopmin(names.resumed, count - MOST_NAMES)
+            await self._redis.delete(*(names.get_resume(old.decode()) for old, _ in oldest))
 
     async def _read(self, name: str) -> _Record | None:
         text: Any = await self._redis.get(self._names.get_resume(name))

@@ -21,10 +21,11 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:notices                | pub/sub channel | told to clients between their events (shared/notice.py)       |
 | polygon:{F}:gaps                   | stream          | the last gaps (shared/gap.py), newest last                    |
 | polygon:{F}:resume                 | pub/sub channel | a client took a name over (gateway/resume.py)                 |
+| polygon:{F}:resumed                | sorted set      | the names in use, by the time of their last connection        |
 | polygon:{F}:resume:NAME            | key, expires    | what the client of that name holds and has got                |
 | polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
 | polygon:{F}:market                 | string          | where the simulated market was last (ingest/simulator)        |
-| polygon:{F}:upstream               | hash            | state, since, holder, epoch, counters, test_data, switches    |
+| polygon:{F}:upstream               | hash            | state, since, holder, epoch, counters, what is left to others |
 | polygon:{F}:control                | pub/sub channel | a request to ingest (shared/control.py)                       |
 | polygon:{F}:control:ID             | list, expires   | the answer to it                                              |
 | polygon:{F}:census                 | pub/sub channel | how many clients hold one of these? (shared/census.py)        |
@@ -54,6 +55,7 @@ class Names:
         self.ingest = f"{base}:ingest"
         self.market = f"{base}:market"
         self.resume = f"{base}:resume"
+        self.resumed = f"{base}:resumed"
         self.upstream = f"{base}:upstream"
         self.control = f"{base}:control"
         self.census = f"{base}:census"

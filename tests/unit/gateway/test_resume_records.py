@@ -29,9 +29,9 @@ async def redis(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
         yield client
 
 
-async def claim(resumption: Resumption) -> Resumer:
+async def claim(resumption: Resumption, name: str = "bot-1") -> Resumer:
     mark = NOTHING._replace(epoch=7, sequence=9, received_us=int(time.time() * 1e6))
-    resumer = await resumption.claim("bot-1", Receipt(mark), lambda: False)
+    resumer = await resumption.claim(name, Receipt(mark), lambda: False)
     assert resumer is not None
     return resumer
 
@@ -103,3 +103,24 @@ async def test_a_claim_that_waits_for_redis_says_so_once(
     monkeypatch.setattr(redis, "get", fail_first)
     await claim(Resumption(redis, NAMES, "a"))
     assert failures == [] and caplog.text.count("its record cannot be read") == 1
+
+
+async def test_whoever_makes_up_a_name_for_each_connection_fills_nothing(
+    redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names that came longest ago are forgotten; one that is connected goes on."""
+    monkeypatch.setattr(gateway.resume, "MOST_NAMES", 3)
+    resumption = Resumption(redis, NAMES, "a")
+    async with recording(resumption) as resumer:
+        for number in range(10):
+            await resumption.end(await claim(resumption, f"uuid-{number}"))
+        resumer.receipt.add(["T.B"])
+        resumer.confirm()
+
+        async def is_recorded() -> bool:
+            return b"T.B" in (await redis.get(KEY) or b"")
+
+        await until(is_recorded, "the record of who is connected is written again")
+    kept = {f"uuid-{number}" for number in (7, 8, 9)}
+    assert {name.decode() for name in await redis.keys(NAMES.get_resume("uuid-*"))} == set(map(NAMES.get_resume, kept))
+    assert {name.decode() for name in await redis.zrange(NAMES.resumed, 0, -1)} == kept
