@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -63,10 +64,13 @@ class Tenure:
         self._upstream.on_drop = self._state.request_drop
         for upstream in (self._source, self._rehearsed):
             upstream.on_gap = self._on_gap
-            upstream.on_gap_told = self._on_gap_told
             upstream.get_last_event_us = lambda: self._intake.last_event_us
+        self._source.on_gap_told = lambda gap: self._tell_gap(
+            gap, spared=self._sieve.symbols if config.is_mixed else ()
+        )
         if config.is_mixed:
             self._source.get_last_event_us = lambda: self._intake.last_live_us
+            self._rehearsed.on_gap_told = self._tell_gap
         self._state.on_recording = lambda is_asked: self._intake.tape.set_asked(is_asked, time.monotonic())
         self._publisher.on_connected = self._state.forget
         self._publisher.get_channels = lambda: sorted(self._upstream.wanted)
@@ -132,8 +136,8 @@ class Tenure:
         if self._refill is not None:
             self._refill.add(gap)
 
-    def _on_gap_told(self, gap: Gap) -> None:
-        self._intake.tell(make_gap(gap.from_ms, gap.to_ms, gap.cause, gap.channels))
+    def _tell_gap(self, gap: Gap, spared: Iterable[str] = ()) -> None:
+        self._intake.tell(make_gap(gap.from_ms, gap.to_ms, gap.cause, gap.channels, spared))
 
     def _on_lost(self, from_us: int, to_us: int, channels: list[str]) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.

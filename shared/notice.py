@@ -15,11 +15,15 @@ _NAMED: Final = 20  # channels that a status names; of more it says only how man
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """`status` is the kind, `text` a sentence; it concerns whoever gets events of one of `channels`."""
+    """`status` is the kind, `text` a sentence; it concerns whoever gets events of one of `channels`.
+
+    Not those of `spared` symbols, though they are under a wildcard of it.
+    """
 
     status: str
     text: str
     channels: list[str]
+    spared: list[str] = []
 
 
 class Addressed:
@@ -28,6 +32,7 @@ class Addressed:
     def __init__(self, notice: Notice) -> None:
         self._notice = notice
         self._channels = frozenset(notice.channels)
+        self._spared = frozenset(notice.spared)
         self._by_type: dict[str, list[str]] = {}
         for channel in notice.channels:
             self._by_type.setdefault(get_event_type(channel), []).append(channel)
@@ -36,6 +41,8 @@ class Addressed:
         """The status for whoever gets exactly the channels of `cover` (no `*` in it); None if it is not concerned."""
         concerned: list[str] = []
         for channel in sorted(cover):
+            if channel.partition(".")[2] in self._spared:
+                continue
             if not self._channels.isdisjoint((channel, get_wildcard(channel), ALL)):
                 concerned.append(channel)
             elif is_wildcard(channel):
@@ -49,9 +56,10 @@ def _name(names: list[str]) -> str:
     return ",".join(names[:_NAMED]) + more
 
 
-def make_gap(from_ms: int, to_ms: int, cause: str, channels: Iterable[str]) -> Notice:
+def make_gap(from_ms: int, to_ms: int, cause: str, channels: Iterable[str], spared: Iterable[str] = ()) -> Notice:
     """Events of a span (Unix ms) may be missing."""
-    return Notice("gap", f"events from {from_ms} to {to_ms} may be missing: {cause}", list(channels))
+    text = f"events from {from_ms} to {to_ms} may be missing: {cause}"
+    return Notice("gap", text, list(channels), sorted(spared))
 
 
 _encoder = msgspec.json.Encoder()

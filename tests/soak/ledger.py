@@ -245,10 +245,12 @@ class Stream(Checker):
         at_ms = self._emitted.get_ms(channel, number)
         found = told.find(channel, at_ms)
         gap = next((notice for notice in found if isinstance(notice, Gap)), None)
-        if gap is not None:
+        place = bisect_right(outages, at_ms, key=lambda outage: outage.from_ms)
+        is_outage = place > 0 and at_ms <= outages[place - 1].to_ms
+        # A gap is told up to 3 s ahead, and then its client may be conflated: that must be told too, and is counted.
+        if gap is not None and (is_outage or not any(isinstance(notice, Conflated) for notice in found)):
             self._account.told[gap.cause.partition(";")[0]] += 1
-            place = bisect_right(outages, at_ms, key=lambda outage: outage.from_ms)
-            if place == 0 or outages[place - 1].to_ms < at_ms:
+            if not is_outage:
                 self._count("needless", f"{channel} {number}, sent {at_ms}: {gap.cause}")
         elif found:
             self._account.conflated += 1

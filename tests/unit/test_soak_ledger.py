@@ -265,6 +265,18 @@ def test_conflation_explains_as_many_quotes_as_it_tells() -> None:
         assert account.conflated == 5 and account.is_clean is is_clean
 
 
+def test_what_was_left_out_after_an_outage_is_counted_so_though_the_gap_was_told_further_ahead() -> None:
+    for count, is_clean in ((5, True), (4, False)):
+        told = Told("Q.A")
+        told.get(*run(1, 40))
+        told.hear_gap(at(41), at(60), "Q.A")
+        told.hear(conflated(count, at(46), at(50)))
+        told.get(*run(51))
+        account = told.judge([Outage(at(41), at(45))])
+        assert account.told == {"why": 5} and account.conflated == 5
+        assert account.needless == 0 and account.is_clean is is_clean
+
+
 def test_conflation_explains_no_trade() -> None:
     told = Told("T.A")
     told.get(*run(1, 40))

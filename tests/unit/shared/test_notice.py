@@ -68,3 +68,13 @@ def test_of_many_channels_a_status_names_a_few_and_counts_the_rest() -> None:
 @pytest.mark.parametrize("notice", [make_gap(1, 2, "é \"'\n", ["T.AAPL", "*"]), Notice("backfill", "", [])])
 def test_notice_survives_the_bus(notice: Notice) -> None:
     assert decode_notice(encode_notice(notice)) == notice
+
+
+def test_whoever_holds_only_spared_symbols_is_not_concerned_by_the_wildcard_above_them() -> None:
+    """In a mix the simulated symbols miss nothing while Polygon is away."""
+    notice = decode_notice(encode_notice(make_gap(1, 2, "a cause", ["T.*", "Q.MSFT"], ["AAPL", "BRK.A"])))
+    addressed = Addressed(notice)
+    assert addressed.find_status(frozenset(["T.AAPL", "T.BRK.A"])) is None
+    for cover in (["T.AAPL", "T.MSFT"], ["T.*"]):
+        status = addressed.find_status(frozenset(cover))
+        assert status is not None and status.message.endswith(f"channels: {cover[-1]}")
