@@ -15,7 +15,7 @@ from gateway.outbox import Outbox
 from shared.backoff import Backoff
 from shared.batch import Mark, encode_command, parse_mark
 from shared.bus import BusError, BusSocket, open_bus_socket
-from shared.demand import LEASE_S
+from shared.demand import LEASE_S, RETRY_MOST_S
 from shared.metrics import Histogram
 from shared.names import Names
 from shared.notice import Notice
@@ -232,7 +232,7 @@ class Listener:
 
     async def run(self) -> None:
         """Keep the socket open and subscribed for as long as the process runs."""
-        backoff = Backoff(0.05, 2.0)
+        backoff = Backoff(0.05, RETRY_MOST_S)
         while True:
             try:
                 name = "polygon-proxy-gateway"

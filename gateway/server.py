@@ -42,7 +42,7 @@ _DRAIN_S: Final = 20.0  # clients are sent away over so long at most, each with 
 _LAST_WORDS_S: Final = 5.0  # for what they got to be recorded
 _DRAIN_RATE: Final = 100  # clients a second, which is what the other gateways must accept meanwhile
 _GOOD_NEWS: Final = ("auth_success", "success")
-ACK_WITHIN_S: Final = 2.0  # upstream can stay silent; then the ack only says that the gateway took note
+ACK_WITHIN_S: Final = 2.0  # upstream can stay silent, or Redis; then the ack only says that the gateway took note
 
 
 class Limits(NamedTuple):

@@ -16,12 +16,11 @@ from redis.exceptions import RedisError
 from ingest.mix import Mix
 from ingest.upstream import Upstream
 from shared.backoff import Backoff
-from shared.demand import SWEEP_S, Demand
+from shared.demand import RETRY_MOST_S, SWEEP_S, Demand
 from shared.names import Names
 
 _log = logging.getLogger(__name__)
 RECONCILE_S: Final = 2.0
-_RETRY_MOST_S: Final = 1.0  # half of what a gateway waits for upstream: a Redis that is back is found within that
 
 _decode_channels = msgspec.json.Decoder(list[str]).decode
 
@@ -38,7 +37,7 @@ class DemandWatch:
 
     async def run_notices(self) -> None:
         """Act on edges as gateways announce them."""
-        backoff = Backoff(0.1, _RETRY_MOST_S)
+        backoff = Backoff(0.1, RETRY_MOST_S)
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:

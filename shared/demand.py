@@ -19,6 +19,10 @@ RENEW_S: Final = 2.0
 SWEEP_S: Final = 1.0
 HELD_S: Final = 28.0  # what nobody counts for any more, ingest still asks upstream for: for 30 s (ingest/reconcile.py)
 ASKED_S: Final = 3.0  # from a count until upstream surely sends it: it has 2 s to confirm
+# Most seconds between two tries to connect, of a gateway to the bus and of ingest to the notices of demand.  They add
+# nothing to each other, so what is asked for as Redis comes back reaches ingest before 2 s of silence are an ack
+# (gateway/server.py).
+RETRY_MOST_S: Final = 1.0
 CHUNK: Final = 500  # channels in one script call: ~0.5 ms during which Redis serves nobody else
 
 _LUA = Path(__file__).parent / "lua"
