@@ -37,9 +37,11 @@ _LOOK_S: Final = 0.02
 _REWRITE_S: Final = 3600.0  # so that the record of a client that stays never expires
 _END_WITHIN_S: Final = 4.0  # for the last word on a connection; later the record may be up to SAVE_S behind
 _KEPT_S: Final = 86_400  # a name that does not come back for a day is forgotten, and then begins anew
-MOST_NAMES: Final = (
-    10_000  # ~10 MB of records with 100 channels each; the name that came longest ago goes, as after a day
-)
+# Names of which there is a record; beyond it those that came or left longest ago are forgotten, as after a day.  With
+# up to LARGE channels each that is 110 MB; a larger one (540 KB at most) is soon forgotten when its client has left.
+MOST_NAMES: Final = 10_000
+LARGE: Final = 1000
+_LARGE_KEPT_S: Final = 600
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -216,6 +218,7 @@ class Resumption:
         while True:
             try:
                 await self._write({resumer.name: resumer}, is_open=False)
+                await self._keep_name(resumer.name)
                 return
             except (RedisError, OSError) as exc:
                 if time.monotonic() > deadline:
@@ -245,7 +248,9 @@ class Resumption:
         async with self._redis.pipeline(transaction=False) as pipe:
             for name, resumer in resumers.items():
                 text = _encode(_Record(resumer.owner, is_open, confirmed[name]))
-                args: list[int | bytes] = [_encode_open(resumer.owner), int(takes_over), text, _KEPT_S]
+                is_large = sum(len(part.channels) for part in confirmed[name]) > LARGE
+                kept_s = _LARGE_KEPT_S if is_large and not is_open else _KEPT_S
+                args: list[int | bytes] = [_encode_open(resumer.owner), int(takes_over), text, kept_s]
                 await self._record(keys=[self._names.get_resume(name)], args=args, client=pipe)
             replies: Any = await pipe.execute()
         for (name, resumer), is_ours in zip(resumers.items(), replies, strict=True):

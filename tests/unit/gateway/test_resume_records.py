@@ -121,6 +121,22 @@ async def test_whoever_makes_up_a_name_for_each_connection_fills_nothing(
             return b"T.B" in (await redis.get(KEY) or b"")
 
         await until(is_recorded, "the record of who is connected is written again")
-    kept = {f"uuid-{number}" for number in (7, 8, 9)}
-    assert {name.decode() for name in await redis.keys(NAMES.get_resume("uuid-*"))} == set(map(NAMES.get_resume, kept))
+        await resumption.end(resumer)
+    kept = {"uuid-8", "uuid-9", "bot-1"}
+    assert {name.decode() for name in await redis.keys(NAMES.get_resume("*"))} == set(map(NAMES.get_resume, kept))
     assert {name.decode() for name in await redis.zrange(NAMES.resumed, 0, -1)} == kept
+
+
+@pytest.mark.parametrize(("channels", "kept_s"), [(2, 86_400), (3, 600)])
+async def test_a_large_record_is_soon_forgotten_once_its_client_has_left(
+    redis: Any, channels: int, kept_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.resume, "LARGE", 2)
+    resumption = Resumption(redis, NAMES, "a")
+    resumer = await claim(resumption)
+    resumer.receipt.add([f"T.S{number}" for number in range(channels)])
+    resumer.confirm()
+    await resumption._write({"bot-1": resumer}, is_open=True)
+    assert await redis.ttl(KEY) == 86_400
+    await resumption.end(resumer)
+    assert await redis.ttl(KEY) == kept_s
