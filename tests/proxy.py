@@ -11,8 +11,9 @@ from typing import NamedTuple
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.fakes.polygon import FakePolygon
+from tests.ports import find_free_port
 from tests.processes import Process, python, until
-from tests.redis_state import RedisState, find_free_port, running_redis
+from tests.redis_state import RedisState, running_redis
 from tests.subscriber import Subscriber
 
 KEY = "dummy-polygon-key"

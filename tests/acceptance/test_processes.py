@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.ports import find_free_port
 from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, KEY, running_proxy
-from tests.redis_state import find_free_port
 from tests.subscriber import Subscriber
 
 OFTEN = {"gateway.interest.RENEW_S": 0.2}  # how soon a count shows in the lease

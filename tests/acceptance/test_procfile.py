@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.ports import find_free_port
 from tests.processes import ROOT, Process, python, until
-from tests.redis_state import RedisState, find_free_port, running_redis
+from tests.redis_state import RedisState, running_redis
 from tests.subscriber import Subscriber
 
 PORT_VARIABLE = "PROXY_STOCKS_PORT"

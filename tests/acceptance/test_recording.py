@@ -9,10 +9,11 @@ from pathlib import Path
 
 from shared.recording import Frame, Hole, Record
 from tests.fakes.polygon import FakePolygon
+from tests.ports import find_free_port
 from tests.processes import Process, python, until
 from tests.proxy import Proxy, running_proxy
 from tests.recordings import read_recording
-from tests.redis_state import find_free_port, running_redis
+from tests.redis_state import running_redis
 from tests.subscriber import Subscriber
 
 CHANNELS = ("T.AAPL", "Q.AAPL", "T.MSFT", "LULD.MSFT")

@@ -22,9 +22,9 @@ from gateway.outbox import CONFLATED_MOST_S
 from tests.bench.client import Client
 from tests.fakes.polygon import Load
 from tests.load import find_percentile
+from tests.ports import find_free_port
 from tests.processes import Process, until
 from tests.proxy import KEY, Gateway, Proxy, running_proxy
-from tests.redis_state import find_free_port
 from tests.subscriber import Subscriber
 
 IS_SOAK = bool(os.environ.get("POLYGON_PROXY_SOAK"))

@@ -14,9 +14,10 @@ from shared.batch import Mark, encode_command, encode_mark
 from shared.demand import ASKED_S
 from shared.names import Names
 from tests.flow import Flow, find_gaps
+from tests.ports import find_free_port
 from tests.processes import Process, frozen, until
 from tests.proxy import Proxy, running_proxy
-from tests.redis_state import find_free_port, running_redis
+from tests.redis_state import running_redis
 from tests.subscriber import Subscriber
 
 NAMES = Names("stocks")

@@ -16,9 +16,9 @@ import pytest
 
 from shared.control import Asker, NotDone
 from shared.names import Names
+from tests.ports import find_free_port
 from tests.processes import Process, python, until
 from tests.proxy import CLIENT_KEY, Proxy, running_proxy
-from tests.redis_state import find_free_port
 
 NAMES = Names("stocks")
 TRADE = '{"ev":"T","sym":"AAPL","i":"mine","x":4,"p":1.50,"s":100,"t":1700000000000,"q":1,"z":3}'

@@ -17,8 +17,9 @@ import uvloop
 from websockets.asyncio.client import connect
 
 from tests.bench.pipeline import is_open
+from tests.ports import find_free_port
 from tests.processes import Process, python, until
-from tests.redis_state import find_free_port, running_redis
+from tests.redis_state import running_redis
 
 _KEY: Final = "bench"
 _SHARE: Final = 0.99

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from shared.batch import encode_command
 from tests.integration.conftest import find_redis_program
-from tests.redis_state import find_free_port
+from tests.ports import find_free_port
 
 ROOT = Path(__file__).parents[2]
 NO_SERVER = "/nonexistent"  # a PATH on which there is none

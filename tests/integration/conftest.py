@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
+from tests.ports import find_free_port
+
 START_WITHIN_S: Final = 10.0
 POLL_S: Final = 0.02
 _ONCE: Final = Retry(NoBackoff(), 0)  # by itself redis-py tries for seconds
@@ -31,7 +32,7 @@ class RedisServer:
         self._options = options
         self._directory = tempfile.TemporaryDirectory(prefix="polygon-proxy-")
         self.path = Path(self._directory.name, "redis.sock")
-        self.port = _find_free_port()
+        self.port = find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -89,13 +90,6 @@ class RedisServer:
     ) -> None:
         self.kill()
         self._directory.cleanup()
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def find_redis_program() -> str:

@@ -19,9 +19,10 @@ from shared.demand import Demand
 from shared.names import Names
 from shared.redis_address import find_address, make_redis
 from tests.integration.conftest import RedisServer
+from tests.ports import find_free_port
 from tests.processes import until
 from tests.proxy import Proxy, running_proxy
-from tests.redis_state import RedisState, find_free_port
+from tests.redis_state import RedisState
 from tests.subscriber import Subscriber
 
 PASSWORD: Final = "sekret-of-redis"
