@@ -165,8 +165,9 @@ class Stage:
         await process.child.wait()
 
     async def start_standby(self) -> None:
-        """One more ingest; returns when it runs, not when it has the slot."""
-        await self.proxy.start_ingest()
+        """One more ingest; returns when it knows who has the slot."""
+        process = await self.proxy.start_ingest()
+        await until(lambda: "upstream slot" in process.output, "an ingest runs", (process,), 20)
 
 
 def _get_constants(plan: Plan) -> dict[str, float]:
