@@ -28,15 +28,29 @@ _log = logging.getLogger(__name__)
 BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted
 HISTORY_S: Final = 10.0  # a gateway that lost Redis together with us is at most that far behind
 HISTORY_BYTES: Final = 32 * 1024 * 1024  # ~5 s; beyond it an emptied Redis may mean a gap
+_AHEAD_BYTES: Final = 1024 * 1024  # written before Redis takes them; the rest waits here, where it is counted
 _SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
 
 class _PublishingSocket(BusSocket):
-    """Hands replies to the publisher; an error reply is for the operator."""
+    """Hands replies to the publisher, and says when there is room; an error reply is for the operator."""
 
     def __init__(self, publisher: "Publisher") -> None:
         super().__init__()
         self._publisher = publisher
+        self.is_full = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.set_write_buffer_limits(_AHEAD_BYTES)
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        self._publisher.has_room(self)
 
     def receive(self) -> None:
         gets = self.reader.gets
@@ -59,6 +73,7 @@ class Publisher:
         self._name = f"polygon-proxy-ingest-{names.feed}"  # in CLIENT LIST
         self._socket: _PublishingSocket | None = None
         self._unanswered: deque[Encoded] = deque()
+        self._written = 0  # so many of them were written to this socket
         self._bytes = 0
         self._answers = 0  # to the oldest unanswered batch
         self._answered_at = 0.0  # loop time of the last answer, or of the first batch that waits for one
@@ -88,15 +103,24 @@ class Publisher:
         self._keep(batch)
         while self._bytes > BUFFER_BYTES and len(self._unanswered) > 1:
             self._lose_oldest()
-        self._write(batch)
+        self._write()
 
-    def _write(self, batch: Encoded) -> None:
-        if self._socket is None or self._socket.transport is None:
+    def _write(self) -> None:
+        """Write what was not written yet, as far as there is room."""
+        socket, unanswered = self._socket, self._unanswered
+        if socket is None or socket.transport is None:
             return
-        if self._slot.is_sure():
-            self._socket.transport.write(batch.data)
-        else:
+        if not self._slot.is_sure():
             self._give_socket_up()  # nothing goes out until the slot is ours for sure; then all of it is sent again
+            return
+        while not socket.is_full and self._written < len(unanswered):
+            socket.transport.write(unanswered[self._written].data)
+            self._written += 1
+
+    def has_room(self, socket: _PublishingSocket) -> None:
+        """Redis took most of what was written to this socket."""
+        if socket is self._socket:
+            self._write()
 
     def _give_socket_up(self) -> None:
         if self._socket is not None:
@@ -119,9 +143,8 @@ class Publisher:
     def heartbeat(self, mark: Mark) -> None:
         """Repeat a mark, so that gateways can tell silence from a dead bus; not while Redis is away."""
         if self._socket is not None and self._socket.transport is not None:
-            beat = self._make_heartbeat(mark)
-            self._keep(beat)
-            self._write(beat)
+            self._keep(self._make_heartbeat(mark))
+            self._write()
 
     def answered(self, socket: _PublishingSocket, count: int) -> None:
         """Redis answered `count` more commands on this socket."""
@@ -132,6 +155,7 @@ class Publisher:
         while self._unanswered and self._answers >= self._unanswered[0].replies:
             oldest = self._pop_oldest()
             self._answers -= oldest.replies
+            self._written -= 1
             if oldest.mark.events:
                 self._remember(oldest)
 
@@ -196,7 +220,7 @@ class Publisher:
         if not self._slot.is_sure():
             socket.abort()
             return
-        self._answers = 0
+        self._answers = self._written = 0
         self._answered_at = self._loop.time()
         self._socket = socket
         self.reconnects += 1
@@ -206,11 +230,10 @@ class Publisher:
             first = self._unanswered[0].mark
             self._keep(self._make_heartbeat(first._replace(sequence=first.sequence - 1)), at_front=True)
         self._resent = sum(batch.appends for batch in self._unanswered)
-        for batch in self._unanswered:
-            self._write(batch)
+        self._write()
         self.on_connected()
         self._report_lost()
-        _log.info("bus: connected, %d batches sent again", len(self._unanswered))
+        _log.info("bus: connected, %d batches to be sent again", len(self._unanswered))
 
     async def _cut_others(self, own: int) -> None:
         """Cut off who published before us, an ingest or ourselves: what it wrote may still lie in its socket.

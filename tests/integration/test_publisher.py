@@ -36,6 +36,8 @@ class Proxy:
         self._relays: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.cut_after: int | None = None  # so many more bytes pass towards Redis
+        self.passes = asyncio.Event()  # without it nothing more is read of ingest
+        self.passes.set()
         self.drops_replies = False
 
     async def open(self) -> int:
@@ -66,6 +68,7 @@ class Proxy:
 
     async def _pass_on(self, reader: asyncio.StreamReader, redis_writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            await self.passes.wait()
             is_last = self.cut_after is not None and len(data) >= self.cut_after
             redis_writer.write(data[: self.cut_after])
             await redis_writer.drain()
@@ -127,12 +130,12 @@ class Rig:
         records = [record for _, fields in entries for record in iterate_records(fields[b"records"])]
         return [record.data.decode() for record in records if isinstance(record, Frame)]
 
-    def make_batch(self) -> Encoded:
+    def make_batch(self, padding: str = "") -> Encoded:
         """One trade of each symbol, numbered on."""
         events = []
         for symbol in SYMBOLS:
             self._number += 1
-            events.append({"ev": "T", "sym": symbol, "n": self._number})
+            events.append({"ev": "T", "sym": symbol, "n": self._number, "padding": padding})
         batch = Batch(NAMES)
         batch.add(split_frame(json.dumps(events).encode()))
         self._sequence += 1
@@ -220,6 +223,23 @@ async def test_batches_whose_answers_were_lost_arrive_once(rig: Rig, batches: in
     assert rig.publisher.reconnects == 1
     assert rig.member.numbers == rig.get_all()
     assert rig.publisher.refusals == 0
+
+
+@pytest.mark.parametrize("cuts", [0, 1])
+async def test_what_redis_does_not_take_waits_once_and_not_in_the_socket_too(rig: Rig, cuts: int) -> None:
+    """24 MB while Redis reads nothing; then it goes on, or the connection is cut and all is sent again."""
+    rig.proxy.passes.clear()
+    for _ in range(200):
+        rig.publisher.publish(rig.make_batch("x" * 40_000))
+    socket: Any = rig.publisher._socket
+    assert len(rig.unanswered) == 200
+    assert 0 < socket.transport.get_write_buffer_size() < 2_000_000
+    rig.proxy.cut_after = 0 if cuts else None
+    rig.proxy.passes.set()
+    await rig.until_flushed()
+    assert rig.publisher.reconnects == cuts
+    assert rig.member.numbers == rig.get_all()
+    assert (rig.publisher.refusals, rig.publisher.unanswered_bytes) == (0, 0)
 
 
 async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:
