@@ -48,7 +48,7 @@ class Soak:
         return {name: found for name in self.memory.samples if (found := self.memory.find_growth(name))}
 
     async def run(self, faults: Sequence[Fault], seconds: float, pause_s: tuple[float, float]) -> None:
-        """Each of the faults once in any order, then any of them until the time is over."""
+        """All of the faults in any order, again and again until the time is over: so its parts can be compared."""
         stage = self._stage
         self._began = time.monotonic()
         stage.flow.start()
@@ -59,10 +59,13 @@ class Soak:
         try:
             await self._until_well(Injury(time.monotonic(), stage.get_last()), _CONNECTED_WITHIN_S)
             began = time.monotonic()
-            waiting = stage.chance.sample(faults, len(faults))
-            while waiting or time.monotonic() - began < seconds:
+            waiting: list[Fault] = []
+            struck = 0
+            while struck < len(faults) or time.monotonic() - began < seconds:
+                waiting = waiting or stage.chance.sample(faults, len(faults))
                 await asyncio.sleep(stage.chance.uniform(*pause_s))
-                await self._strike(waiting.pop() if waiting else stage.chance.choice(faults))
+                await self._strike(waiting.pop())
+                struck += 1
             await self._settle()
         except AssertionError as error:
             self.failures.append(f"{error}\n{stage.describe_unwell(stage.get_last())}")
