@@ -8,7 +8,7 @@ import uvloop
 
 from gateway.app import Gateway
 from shared import config, logs
-from shared.lifecycle import freeze_loaded
+from shared.memory import freeze_loaded
 
 
 async def _run(settings: config.Config) -> None:

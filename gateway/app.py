@@ -22,6 +22,7 @@ from gateway.server import Door, Limits
 from shared.config import Config
 from shared.demand import Demand
 from shared.lifecycle import Tasks, watch_signals
+from shared.memory import keep_returning_unused
 from shared.names import Names
 from shared.redis_address import make_redis
 from shared.reload import watch_hangup
@@ -115,6 +116,7 @@ class Gateway:
             tasks.start("resumption", self._resumption.run())
             tasks.start("census", self._census.run())
             tasks.start("interest", self._interest.run())
+            tasks.start("memory", keep_returning_unused())
             await self._door.open(config.proxy_host, config.proxy_stocks_port, config.heartbeat_interval_s)
             self._announce()
             await tasks.until(stop)

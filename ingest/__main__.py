@@ -5,7 +5,7 @@ import uvloop
 from ingest import players
 from ingest.app import Ingest
 from shared import config, logs
-from shared.lifecycle import freeze_loaded
+from shared.memory import freeze_loaded
 
 
 async def _run(settings: config.Config) -> None:

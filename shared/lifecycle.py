@@ -1,7 +1,6 @@
 """Tasks that have a name, an owner and an end: they run until an event, such as TERM or INT, or until one fails."""
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Coroutine
@@ -63,12 +62,6 @@ class Tasks:
                 _, pending = await asyncio.wait(pending, timeout=_CANCEL_EVERY_S)
         for task in pending:
             _log.error("task %s does not end", task.get_name())
-
-
-def freeze_loaded() -> None:
-    """Nothing of what is loaded by now ever ends: a full garbage collection need not stop us ~20 ms to see that."""
-    gc.collect()
-    gc.freeze()
 
 
 def watch_signals() -> asyncio.Event:
