@@ -98,6 +98,10 @@ class Publisher:
         """What waits for an answer of Redis; above BUFFER_BYTES the oldest batches would be lost."""
         return self._bytes
 
+    def has_answered(self, until_us: int) -> bool:
+        """Whether Redis has answered all that was received until then (Unix us); on a busy feed more always waits."""
+        return not self._unanswered or self._unanswered[0].mark.received_us > until_us
+
     def publish(self, batch: Encoded) -> None:
         """Send a batch, or keep it until Redis is back."""
         self._keep(batch)

@@ -54,6 +54,7 @@ class Tenure:
         self._state = StateWriter(redis, names, self._upstream, slot, self._get_counters)
         self._rehearsal = self._make_rehearsal()
         self._refill = self._make_refill()
+        self._told_us = 0  # when clients were last told of a gap (Unix us)
         self._watch = DemandWatch(redis, names, self._upstream)
         parts = Parts(self._rehearsal, self._mix, self._intake, self._publisher, self._state)
         self._control = Control(redis, names, slot, parts)
@@ -113,9 +114,9 @@ class Tenure:
         }
 
     def _get_whole(self) -> dict[str, str]:
-        upstream = self._upstream
-        is_answered = not self._publisher.unanswered_bytes
-        return encode_whole(upstream.find_whole_ms(), upstream.missing_since_ms, is_answered=is_answered)
+        whole_ms = self._upstream.find_whole_ms()
+        is_answered = self._publisher.has_answered(max(self._told_us, (whole_ms or 0) * 1000))
+        return encode_whole(whole_ms, self._upstream.missing_since_ms, is_answered=is_answered)
 
     def get_status(self) -> dict[str, Any]:
         """What monitors see: numbers, but for `state` and `test_data`."""
@@ -138,6 +139,7 @@ class Tenure:
 
     def _tell_gap(self, gap: Gap, spared: Iterable[str] = ()) -> None:
         self._intake.tell(make_gap(gap.from_ms, gap.to_ms, gap.cause, gap.channels, spared))
+        self._told_us = time.time_ns() // 1000
 
     def _on_lost(self, from_us: int, to_us: int, channels: list[str]) -> None:
         # Gateways see the hole in the sequence themselves, each when it comes to it; this is for operators.

@@ -4,8 +4,8 @@
     missing_since  since when a gap is open that they will be told of; empty while none is
 
 `whole_until` hides no loss.  It is written only while upstream is live, no gap is open and Redis has answered all that
-was published; and it lies before whatever may still be unknown: a connection that is dead and not missed yet, a
-standstill, what waits in a socket (Upstream.find_whole_ms).  Once true it stays true, so an old one does no harm.
+was published until then; and it lies before whatever may still be unknown: a connection that is dead and not missed
+yet, a standstill, what waits in a socket (Upstream.find_whole_ms).  Once true it stays true: an old one does no harm.
 `missing_since` is taken back only when Redis has answered the notice of the gap, too.
 """
 

@@ -139,7 +139,7 @@ class Rig:
         batch = Batch(NAMES)
         batch.add(split_frame(json.dumps(events).encode()))
         self._sequence += 1
-        return batch.encode(7, self._sequence, 1_000_001, "0-0")
+        return batch.encode(7, self._sequence, 1_000_000 + self._sequence, "0-0")
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(WITHIN_S):
@@ -223,6 +223,16 @@ async def test_batches_whose_answers_were_lost_arrive_once(rig: Rig, batches: in
     assert rig.publisher.reconnects == 1
     assert rig.member.numbers == rig.get_all()
     assert rig.publisher.refusals == 0
+
+
+async def test_what_was_answered_is_known_though_more_is_under_way(rig: Rig) -> None:
+    """On a busy feed, with a Redis that is far away, something always is."""
+    rig.publisher.publish(rig.make_batch())
+    await rig.until_flushed()
+    rig.proxy.drops_replies = True
+    rig.publisher.publish(rig.make_batch())
+    assert rig.publisher.has_answered(1_000_001)
+    assert not rig.publisher.has_answered(1_000_002)
 
 
 @pytest.mark.parametrize("cuts", [0, 1])
