@@ -13,7 +13,7 @@ is doubled or lost: at once if no message came since the last mark and the chang
 (a changeover between a wildcard and exact channels) at the next mark, with which the old group is flushed.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Set
 
 from gateway.groups import Groups
 from shared.batch import NOTHING, Mark
@@ -127,9 +127,9 @@ class Hub:
         """The member, which is about to hold these, gets them from elsewhere until it is let in."""
         self._late.setdefault(member, set()).update(channels)
 
-    def find_late(self, member: Hashable) -> frozenset[str]:
-        """What the member holds and gets from elsewhere."""
-        return frozenset(self._late.get(member, ()))
+    def find_late(self, member: Hashable) -> Set[str]:
+        """What the member holds and gets from elsewhere, as it is now: it changes with the hub."""
+        return self._late.get(member, frozenset())
 
     def are_ready(self, channels: Iterable[str]) -> bool:
         """Whether all of these are listened to and counted, and the wildcards among them published."""

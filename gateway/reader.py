@@ -24,12 +24,12 @@ class Reader:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._turn = asyncio.Lock()
-        self._questions: list[_Question] = []
+        self._questions: dict[_Question, None] = {}
 
     async def read(self, position: Mark) -> Reading:
         """As `Log.read`, of the log as it is after this call; raises redis.RedisError."""
         question = _Question(position)
-        self._questions.append(question)
+        self._questions[question] = None
         try:
             while question.answer is None:
                 async with self._turn:
@@ -37,7 +37,7 @@ class Reader:
                         await self._answer_oldest()
             return question.answer
         finally:
-            self._questions.remove(question)
+            del self._questions[question]
 
     async def _answer_oldest(self) -> None:
         waiting = [question for question in self._questions if question.answer is None]

@@ -193,7 +193,7 @@ class Door:
         if step.add:
             self._returning.add(client, step.add)
             self._interest.want(self._hub.add(client.outbox, step.add))
-            self._settle(client)
+            self._settle(client, step.add)
             if client.session.owed:
                 self._loop.call_later(ACK_WITHIN_S, self._settle_late, client, step.add, client.session.asks)
         if step.remove:
@@ -220,11 +220,11 @@ class Door:
         self.slow_clients += 1
         await client.close_slow()
 
-    def _settle(self, client: Client) -> None:
-        """Tell the client what became of the channels it asked for, as far as that is known."""
+    def _settle(self, client: Client, channels: Iterable[str] | None = None) -> None:
+        """Tell the client what became of these channels, or of all that it asked for, as far as that is known."""
         session = client.session
         statuses: list[Status] = []
-        for channel in [*session.owed, *session.refused]:
+        for channel in [*session.owed, *session.refused] if channels is None else channels:
             if self._held.is_held(channel) and self._hub.has_joined(client.outbox, channel):
                 statuses += self._acknowledge(session, channel)
         if self._held.refused:
