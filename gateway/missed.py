@@ -78,6 +78,11 @@ class Missed:
         newer = (number for number, lane in enumerate(self.lanes[: max(index, 0)]) if wildcard in lane.channels)
         return next(newer, index)
 
+    def find_begun_below(self) -> set[str]:
+        """What has begun under a wildcard that has not: it must not begin again with that."""
+        waiting = {channel for lane in self.lanes for channel in lane.channels if _is_whole(channel)}
+        return {c for c in self.begun if get_wildcard(c) in waiting or ALL in waiting} if waiting else set()
+
     def _begin(self, feed: str, channels: Set[str]) -> None:
         begun = expand(feed, channels)
         self.begun |= begun

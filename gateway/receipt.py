@@ -17,11 +17,12 @@ LIVE: Final = 0
 
 
 class Lane:
-    """Some channels and how far the client has got them."""
+    """Some channels and how far the client has got them; `got`: what under its wildcards it has got further."""
 
-    def __init__(self, position: Mark, channels: Iterable[str]) -> None:
+    def __init__(self, position: Mark, channels: Iterable[str], got: "Iterable[Lane]" = ()) -> None:
         self.position = position
         self.channels = set(channels)
+        self.got = list(got)
 
 
 class Receipt:
@@ -32,10 +33,13 @@ class Receipt:
         self._notes: deque[tuple[int, int, Mark, bool]] = deque()
         self._last_lane = LIVE
 
-    def open_lane(self, position: Mark, channels: Iterable[str]) -> int:
-        """These channels follow from this position on; returns the lane."""
+    def open_lane(self, position: Mark, channels: Iterable[str], got: Iterable[Lane] = ()) -> int:
+        """These channels follow from this position on, with what the client holds of `got`; returns the lane."""
         self._last_lane += 1
-        self.lanes[self._last_lane] = Lane(position, channels)
+        lane = self.lanes[self._last_lane] = Lane(position, channels, got)
+        for further in lane.got:
+            lane.channels |= self.lanes[LIVE].channels & further.channels
+        self.lanes[LIVE].channels -= lane.channels
         return self._last_lane
 
     def wrote(self, count: int, mark: Mark, lane: int = LIVE, *, joins: bool = False) -> None:
@@ -52,13 +56,18 @@ class Receipt:
             if joins:
                 self.lanes[LIVE].channels |= self.lanes.pop(lane).channels
 
+    def close_lane(self, number: int) -> None:
+        """Its wildcards were given up before they were live: what was asked for beside them does not wait for them."""
+        left = self.lanes.pop(number).channels
+        self._notes = deque(note for note in self._notes if note[1] != number)
+        self.add(left)
+
     def add(self, channels: Iterable[str]) -> None:
-        """The client holds these: live, or from when a wildcard above them is."""
-        caught_up = [lane for number, lane in self.lanes.items() if number != LIVE]
-        for channel in channels:
-            above = (get_wildcard(channel), ALL)
-            lanes = (lane for lane in caught_up if not lane.channels.isdisjoint(above))
-            next(lanes, self.lanes[LIVE]).channels.add(channel)
+        """The client holds these: from where the nearest wildcard above them is, or live."""
+        for channel in set(channels) - self.lanes[LIVE].channels:  # what was given up may come on live
+            names = (get_wildcard(channel), ALL)
+            above = (lane for name in names for lane in self.lanes.values() if name in lane.channels)
+            next(above, self.lanes[LIVE]).channels.add(channel)
 
     def remove(self, channels: Iterable[str]) -> None:
         """The client holds these no more."""

@@ -70,7 +70,7 @@ class Replay:
         self._left_us = lane.position.received_us
         self._told_us = 0  # up to then a gap is told
         self._is_ready = False
-        self._lane = outbox.receipt.open_lane(lane.position, lane.channels)
+        self._lane = outbox.receipt.open_lane(lane.position, lane.channels, self._got)
         self._choose()
         self._parts: list[bytes] = []
         self._size = 0
@@ -101,6 +101,8 @@ class Replay:
                     self._outbox.join(self._position, self._lane)
                     return
             await self._until_mark()
+        if not self._outbox.is_closed:
+            self._outbox.receipt.close_lane(self._lane)
 
     def _was_long_away(self) -> bool:
         """Whether the linger may have passed before upstream was asked again, and that is not told yet."""
@@ -116,22 +118,28 @@ class Replay:
             self._tell_unheld(live)
             self._position = live
         entries, is_logged, is_end = await self._reader.read(self._position)
-        self._choose()
+        await self._until_writable()
         for entry in entries:
             is_ahead = entry.mark[:2] > self._hub.last_mark[:2]
             if is_ahead or not self._account_for(entry.mark, is_next=entry.is_next):
-                await self._send()
+                self._send()
                 return False
             self._collect(entry)
             self._position = entry.mark
             if self._size >= _FRAME_BYTES:
-                await self._send()
+                self._send()
+                await self._until_writable()
         # The log was read to its end after the live mark came; as it does not have it, it never will.
         is_next = live.sequence == 0 and bool(entries or is_logged)
         if is_end and live[:2] > self._position[:2] and self._account_for(live, is_next=is_next):
             self._position = live
-        await self._send()
+        self._send()
         return not is_end
+
+    async def _until_writable(self) -> None:
+        """Wait for a slow client, which may give channels up meanwhile: what it gets next is collected after that."""
+        await self._outbox.until_writable()
+        self._choose()
 
     def _account_for(self, mark: Mark, *, is_next: bool) -> bool:
         """Tell what may be missing between the position and the mark; False if it must wait until all is ready."""
@@ -201,10 +209,8 @@ class Replay:
         if status is not None:
             self._parts.append(encode_status(status))
 
-    async def _send(self) -> None:
+    def _send(self) -> None:
         if self._parts:
-            frame = encode_frame(self._parts)
+            self._outbox.send_missed(encode_frame(self._parts), self._position, self._lane)
             self._parts.clear()
             self._size = 0
-            await self._outbox.until_writable()
-            self._outbox.send_missed(frame, self._position, self._lane)

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.missed import MOST_CHANNELS, Missed
-from gateway.receipt import Lane, Receipt
+from gateway.receipt import LIVE, Lane, Receipt
 from shared.backoff import Backoff
 from shared.batch import NOTHING, Mark
 from shared.demand import read_script
@@ -96,7 +96,10 @@ class Resumer:
         return self._confirmed
 
     def _get_parts(self) -> list[_Part]:
-        lanes = [*self.receipt.lanes.values(), *self.missed.lanes]
+        lanes = [lane for lane in self.receipt.lanes.values() if lane.channels]
+        lanes += [got for lane in lanes for got in lane.got if got.position[:2] > lane.position[:2]]
+        given_up = self.missed.find_begun_below().difference(*(lane.channels for lane in lanes))
+        lanes += [Lane(self.receipt.lanes[LIVE].position, given_up), *self.missed.lanes]
         parts = [(lane.position, sorted(lane.channels)) for lane in lanes if lane.channels]
         return [_Part(mark.epoch, mark.sequence, mark.received_us, channels) for mark, channels in parts]
 

@@ -140,13 +140,14 @@ class Returning:
         """
         if client.resumer is None:
             return list(channels)
-        client.resumer.receipt.remove(channels)
-        client.resumer.confirm()
         client.given_up.update(channels)
-        client.given_up -= client.session.spellings.keys()
+        if client.given_up:
+            client.given_up -= client.session.spellings.keys()
         late = self._hub.find_late(client.outbox)
         gone = {channel for channel in client.given_up if not self._comes_on(client, channel, late)}
         client.given_up -= gone
+        client.resumer.receipt.remove(gone)
+        client.resumer.confirm()
         return gone
 
     def _comes_on(self, client: Client, channel: str, late: Set[str]) -> bool:

@@ -21,7 +21,7 @@ Key schema (F is the feed; braces are literal and keep a feed's keys in one Redi
 | polygon:{F}:notices                | pub/sub channel | told to clients between their events (shared/notice.py)       |
 | polygon:{F}:gaps                   | stream          | the last gaps (shared/gap.py), newest last                    |
 | polygon:{F}:resume                 | pub/sub channel | a client took a name over (gateway/resume.py)                 |
-| polygon:{F}:resumed                | sorted set      | the names in use, by the time of their last connection        |
+| polygon:{F}:resumed                | sorted set      | the names in use, by when they last came or went              |
 | polygon:{F}:resume:NAME            | key, expires    | what the client of that name holds and has got                |
 | polygon:{F}:ingest                 | key, expires    | which ingest has the upstream slot (ingest/slot.py)           |
 | polygon:{F}:market                 | string          | where the simulated market was last (ingest/simulator)        |

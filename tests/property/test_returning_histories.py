@@ -75,6 +75,10 @@ class ReturningHistories(RuleBasedStateMachine):
     def publish_wholes(self) -> None:
         self.visit.publish_wholes()
 
+    @rule(away=st.integers(0, 3))
+    def come_back(self, away: int) -> None:
+        self.run_now(self.visit.come_back(away))
+
     @rule(turns=st.integers(1, 12))
     def let_run(self, turns: int) -> None:
         self.run_now(self.visit.let_run(turns))

@@ -18,7 +18,7 @@ from gateway.client import Client
 from gateway.interest import Interest
 from gateway.keys import Keys
 from gateway.log import Log
-from gateway.receipt import Lane
+from gateway.receipt import LIVE, Lane
 from gateway.resume import Resumer, Resumption
 from gateway.returning import Returning
 from gateway.server import Door, Limits
@@ -99,7 +99,9 @@ class Visit:
         self._events: dict[int, Event] = {}
         self._missed: dict[str, set[int]] = {channel: set() for channel in EXACT}  # and not asked for yet
         self._owed: dict[int, set[str]] = {}  # event -> what owes it
+        self._sure: set[str] | None = None  # what it held for sure as it went away
         self._make_door()
+        self._connect([Lane(make_mark(position), channels) for position, channels in lanes])
         for _ in range(away):
             self.log(EXACT)
             self.take_in()
@@ -113,12 +115,13 @@ class Visit:
         )
         interest = cast(Interest, self._edges)
         self._door = Door("stocks", Keys([KEY]), self._hub, interest, held, self._returning, Limits(10, 1000))
+
+    def _connect(self, missed: list[Lane]) -> None:
         connection: Any = SimpleNamespace(outbox=None, remote_address=None)
         self.session = Session("stocks", lambda key: key == KEY)
         self.client = Client(connection, self.session, self._world.outbox, "bot")
         self.client.start = self._start  # type: ignore[method-assign, assignment]
         self.session.receive(json.dumps({"action": "auth", "params": KEY}))
-        missed = [Lane(make_mark(position), channels) for position, channels in self._lanes]
         self.client.resumer = Resumer("bot", "a/1", missed, self._world.receipt)
 
     def _start(self, _what: str, work: Coroutine[Any, Any, None]) -> None:
@@ -144,6 +147,39 @@ class Visit:
                 for number in self._missed.pop(channel, ()):
                     self._owed[number] = {hold for hold in above if self._is_recorded(hold)} or {_NO_HOLD}
         await self._door._act(self.client, step)
+
+    async def come_back(self, away: int) -> None:
+        """Its connection ends, with all that was written there; so many batches later it asks for what it held."""
+        outbox, holds = self._world.outbox, list(self.session.spellings.values())
+        self._sure = self._find_sure()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        outbox.receipt.arrived(outbox.note())
+        missed = self._find_missed()
+        self._edges.unwant(self._hub.drop(outbox))
+        outbox.close()
+        for _ in range(away):
+            self.log(EXACT)
+            self.take_in()
+        self._sure = None
+        self._world.connect()
+        self._connect(missed)
+        if holds:
+            await self.say("subscribe", holds)
+
+    def _find_missed(self) -> list[Lane]:
+        assert self.client.resumer is not None
+        self.client.resumer.confirm()
+        parts = sorted(self.client.resumer.confirmed, key=lambda part: part.received_us, reverse=True)
+        return [Lane(make_mark(part.sequence), part.channels) for part in parts]
+
+    def _find_sure(self) -> set[str]:
+        """What of its holds it gets every event of, now or from the log."""
+        outbox = self._world.outbox
+        late = self._hub.find_late(outbox)
+        return {hold for hold in self.session.spellings if hold in late or self._hub.has_joined(outbox, hold)}
 
     def _is_above(self, hold: str, channel: str) -> bool:
         return is_covered(channel, expand("stocks", [hold]))
@@ -182,9 +218,7 @@ class Visit:
         if not self._queue or self._queue[0].is_begun:
             return
         self._queue[0].is_begun = True
-        late = self._hub.find_late(self._world.outbox)
-        outbox = self._world.outbox
-        sure = {hold for hold in self.session.spellings if hold in late or self._hub.has_joined(outbox, hold)}
+        sure = self._find_sure() if self._sure is None else self._sure
         for event in self._queue[0].events:
             self._owed.setdefault(event.number, set()).update(h for h in sure if self._is_above(h, event.channel))
         for channel, payload in self._queue[0].get_messages().items():
@@ -270,6 +304,10 @@ class Visit:
         lost = [n for n, holds in self._owed.items() if holds and n not in numbers and not self._is_told(n, gaps)]
         assert not lost, f"lost without a word: {[self._events[number] for number in lost]}"
         assert not self.client.given_up
+        outbox = self._world.outbox
+        outbox.receipt.arrived(outbox.note())
+        lanes = {number: lane.channels for number, lane in outbox.receipt.lanes.items()}
+        assert lanes == {LIVE: set(self.session.spellings)}, "the record is not that of a client that is live"
         parts = expand("stocks", self.session.spellings)
         tail = [self._events[number] for number in numbers if self._events[number].mark.sequence == self._sequence]
         assert {event.channel for event in tail} == {channel for channel in EXACT if is_covered(channel, parts)}

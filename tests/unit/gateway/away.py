@@ -63,13 +63,17 @@ class World:
         self.stream = Stream()
         self.hub = Hub(NAMES)
         self.wire = Wire()
-        self.receipt = Receipt(make_mark(1))
-        transport = CountedTransport(self.wire)
-        self.outbox = CountedOutbox(transport, 1000, self.receipt, lambda: self.hub.last_mark)
         self.channels = channels
         self.next: deque[Callable[[], object]] = deque()  # what happens at each wait for a mark
         self.hub.begin(make_mark(1))
+        self.connect()
         self.log(1, {})
+
+    def connect(self) -> None:
+        """A new connection of the client's."""
+        self.receipt = Receipt(self.hub.last_mark)
+        transport = CountedTransport(self.wire)
+        self.outbox = CountedOutbox(transport, 1000, self.receipt, lambda: self.hub.last_mark)
 
     def log(self, sequence: int, messages: Messages, *alls: str) -> None:
         """Only the log has this batch: the client was away."""

@@ -109,4 +109,4 @@ async def test_who_leaves_while_it_waits_holds_nobody_up() -> None:
         assert get_numbers(await second) == [2]
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert reader._questions == []
+    assert not reader._questions

@@ -27,7 +27,7 @@ async def test_it_is_let_in_only_at_a_mark_after_its_channels_were_ready() -> No
     world.publish(2, {"T.AAPL": trades(2)})
     replay = world.make_replay()
     late: list[frozenset[str]] = []
-    world.next.append(lambda: late.append(world.hub.find_late(world.outbox)))
+    world.next.append(lambda: late.append(frozenset(world.hub.find_late(world.outbox))))
     world.later(3, {"T.AAPL": trades(3)})
     world.later(4, {"T.AAPL": trades(4)})
     await world.follow(replay)
@@ -191,3 +191,19 @@ async def test_a_part_of_what_was_missed_moves_its_lane_so_far_and_no_farther() 
     world.receipt.arrived(len(world.wire.written[0]))
     [_, lane] = world.receipt.lanes.values()
     assert lane.position == make_mark(READ_ENTRIES + 1)
+
+
+async def test_what_a_slow_client_gives_up_while_it_is_waited_for_does_not_come() -> None:
+    world = World("T.A", "T.B")
+    world.publish(2, {"T.A": trades(1), "T.B": trades(2)})
+    replay = world.make_replay()
+    world.outbox.pause()
+    running = asyncio.create_task(world.follow(replay))
+    for _ in range(10):
+        await asyncio.sleep(0)  # it has read, and waits
+    assert world.stream.reads == 1
+    world.hub.remove(world.outbox, ["T.B"])
+    world.later(3, {"T.A": trades(3)})
+    world.outbox.resume()
+    await running
+    assert world.read() == [1, 3]

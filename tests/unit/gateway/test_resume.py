@@ -121,6 +121,12 @@ def test_what_a_wildcard_brings_live_was_not_missed_and_is_recorded_so_no_more()
     assert [part.channels for part in resumer._get_parts()] == [["Q.A"]]
 
 
+def test_what_was_caught_up_and_given_up_is_recorded_while_the_wildcard_that_it_was_missed_under_waits() -> None:
+    resumer = make_resumer((5, ["T.*"]))
+    assert take(resumer, "T.A") == [(5, ["T.A"])]
+    assert [part.channels for part in resumer._get_parts()] == [["T.A"], ["T.*"]]
+
+
 def test_a_channel_beside_its_wildcard_is_missed_from_where_it_was_left_itself() -> None:
     """So it is when a client was killed while it was caught up on the channel, and had the wildcard live by then."""
     left = [(9, ["T.*"]), (3, ["T.A"])]
