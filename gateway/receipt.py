@@ -7,7 +7,7 @@ position of their own until they are live: a *lane*; lane 0 is the live one.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from shared.batch import Mark
@@ -23,6 +23,13 @@ class Lane:
         self.position = position
         self.channels = set(channels)
         self.got = list(got)
+
+    def find_further(self) -> "Iterator[Lane]":
+        """What of `got` is still further, with what the client holds under its wildcards."""
+        for got in self.got:
+            if got.position[:2] > self.position[:2]:
+                below = {channel for channel in self.channels if get_wildcard(channel) in got.channels}
+                yield Lane(got.position, got.channels | below)
 
 
 class Receipt:
@@ -57,20 +64,27 @@ class Receipt:
                 self.lanes[LIVE].channels |= self.lanes.pop(lane).channels
 
     def close_lane(self, number: int) -> None:
-        """Its wildcards were given up before they were live: what was asked for beside them does not wait for them."""
-        left = self.lanes.pop(number).channels
+        """All of it was given up before it was live."""
+        del self.lanes[number]
         self._notes = deque(note for note in self._notes if note[1] != number)
-        self.add(left)
 
     def add(self, channels: Iterable[str]) -> None:
         """The client holds these: from where the nearest wildcard above them is, or live."""
-        for channel in set(channels) - self.lanes[LIVE].channels:  # what was given up may come on live
+        for channel in channels:
             names = (get_wildcard(channel), ALL)
             above = (lane for name in names for lane in self.lanes.values() if name in lane.channels)
             next(above, self.lanes[LIVE]).channels.add(channel)
 
     def remove(self, channels: Iterable[str]) -> None:
-        """The client holds these no more."""
+        """The client holds these no more; what a wildcard had brought, and is held beside it, is live without it."""
         gone = set(channels)
-        for lane in self.lanes.values():
+        joining = {LIVE, *(lane for _, lane, _, joins in self._notes if joins)}
+        left: set[str] = set()
+        for number, lane in self.lanes.items():
+            given_up = lane.channels & gone
             lane.channels -= gone
+            if given_up and number not in joining:
+                below = {c for c in lane.channels if not given_up.isdisjoint((get_wildcard(c), ALL))}
+                lane.channels -= below
+                left |= below
+        self.add(left)

@@ -97,7 +97,7 @@ class Resumer:
 
     def _get_parts(self) -> list[_Part]:
         lanes = [lane for lane in self.receipt.lanes.values() if lane.channels]
-        lanes += [got for lane in lanes for got in lane.got if got.position[:2] > lane.position[:2]]
+        lanes += [further for lane in lanes for further in lane.find_further()]
         given_up = self.missed.find_begun_below().difference(*(lane.channels for lane in lanes))
         lanes += [Lane(self.receipt.lanes[LIVE].position, given_up), *self.missed.lanes]
         parts = [(lane.position, sorted(lane.channels)) for lane in lanes if lane.channels]
