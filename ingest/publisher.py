@@ -4,7 +4,7 @@ Upstream is never held up by Redis.  While Redis is away, batches pile up here t
 and are counted, and gateways see the hole in the sequence and tell their clients.  After a reconnect whatever was not
 answered is sent again under the same ids: Redis may have published some of it, and gateways ignore a mark that they
 have flushed already.  A Redis that came back empty has lost its log too, and with it what gateways might still have
-read there: so the last answered batches are sent again as well, as far as the log does not have them.
+read there: so the last answered batches (answered.py) are sent again as well, as far as the log does not have them.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from ingest.answered import Answered
 from ingest.batch import Encoded, encode_mark_command
 from ingest.slot import Slot
 from shared.backoff import Backoff
@@ -26,8 +27,6 @@ from shared.names import Names
 _log = logging.getLogger(__name__)
 # Seconds at 50,000 events/s; while somebody records, a batch has its frames beside it and they are half.
 BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted
-HISTORY_S: Final = 10.0  # a gateway that lost Redis together with us is at most that far behind
-HISTORY_BYTES: Final = 32 * 1024 * 1024  # ~5 s; beyond it an emptied Redis may mean a gap
 _AHEAD_BYTES: Final = 1024 * 1024  # written before Redis takes them; the rest waits here, where it is counted
 _SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
@@ -77,8 +76,7 @@ class Publisher:
         self._bytes = 0
         self._answers = 0  # to the oldest unanswered batch
         self._answered_at = 0.0  # loop time of the last answer, or of the first batch that waits for one
-        self._history: deque[tuple[float, Encoded]] = deque()
-        self._history_bytes = 0
+        self._answered_batches = Answered()
         # Bounded by who asks: control does one thing after the other.
         self._waiters: deque[tuple[Encoded, asyncio.Future[None]]] = deque()
         self._resent = 0  # entries that the log, or the frames, may refuse because they have them
@@ -105,6 +103,7 @@ class Publisher:
     def publish(self, batch: Encoded) -> None:
         """Send a batch, or keep it until Redis is back."""
         self._keep(batch)
+        self._answered_batches.make_room(self._bytes)
         while self._bytes > BUFFER_BYTES and len(self._unanswered) > 1:
             self._lose_oldest()
         self._write()
@@ -161,7 +160,7 @@ class Publisher:
             self._answers -= oldest.replies
             self._written -= 1
             if oldest.mark.events:
-                self._remember(oldest)
+                self._answered_batches.add(oldest, self._answered_at, self._bytes)
 
     def _pop_oldest(self) -> Encoded:
         oldest = self._unanswered.popleft()
@@ -178,13 +177,6 @@ class Publisher:
             waiter = self._loop.create_future()
             self._waiters.append((self._unanswered[-1], waiter))
             await waiter
-
-    def _remember(self, batch: Encoded) -> None:
-        now = self._loop.time()
-        self._history.append((now, batch))
-        self._history_bytes += batch.size
-        while self._history_bytes > HISTORY_BYTES or self._history[0][0] < now - HISTORY_S:
-            self._history_bytes -= self._history.popleft()[1].size
 
     def refused(self, reply: Exception) -> None:
         """Redis refused a command: count it, and tell the operator of the first."""
@@ -256,7 +248,7 @@ class Publisher:
     def _restore(self, newest: list[Any]) -> None:
         """Queue again what was answered but is not in the log; `newest` is the log's last entry, if it has any."""
         logged = tuple(int(part) for part in newest[0][0].split(b"-")) if newest else (0, 0)
-        lost = [batch for _, batch in self._history if batch.mark[:2] > logged]
+        lost = self._answered_batches.take_beyond(logged)
         if not lost:
             return
         _log.warning("bus: Redis lost its log; %d batches that it had answered are sent again", len(lost))
@@ -264,8 +256,6 @@ class Publisher:
             if self._bytes + batch.size > BUFFER_BYTES:
                 break  # those are the oldest: gateways that are so far behind see the hole
             self._keep(batch, at_front=True)
-        self._history.clear()
-        self._history_bytes = 0
 
     def _report_lost(self) -> None:
         if self._lost_span is not None:

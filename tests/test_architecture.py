@@ -18,6 +18,7 @@ CORE = (
     "shared/split.py",
     "shared/backoff.py",
     "shared/names.py",
+    "ingest/answered.py",
     "ingest/session.py",
     "ingest/reconcile.py",
     *(

@@ -12,6 +12,7 @@ from gateway.hub import Hub
 from gateway.listener import Listener
 from gateway.log import Log
 from gateway.outbox import Outbox
+from ingest.answered import KEPT_BYTES, LEAST_BYTES
 from ingest.batch import Batch, Encoded
 from ingest.publisher import Publisher
 from ingest.tape import Tape
@@ -250,6 +251,24 @@ async def test_what_redis_does_not_take_waits_once_and_not_in_the_socket_too(rig
     assert rig.publisher.reconnects == cuts
     assert rig.member.numbers == rig.get_all()
     assert (rig.publisher.refusals, rig.publisher.unanswered_bytes) == (0, 0)
+
+
+async def test_what_waits_takes_the_place_of_what_redis_has_had(rig: Rig) -> None:
+    """40 MB that were answered, then 36 MB that are not: an outage makes the process hardly larger."""
+    for _ in range(30):
+        for _ in range(10):
+            rig.publisher.publish(rig.make_batch("x" * 40_000))
+        await rig.until_flushed()
+    answered: Any = rig.publisher._answered_batches
+    assert KEPT_BYTES - 1_000_000 < answered.size <= KEPT_BYTES
+    rig.proxy.passes.clear()
+    for _ in range(300):
+        rig.publisher.publish(rig.make_batch("x" * 40_000))
+        kept_bytes = answered.size + rig.publisher.unanswered_bytes
+        assert kept_bytes <= KEPT_BYTES or answered.size <= LEAST_BYTES
+    assert answered.size > LEAST_BYTES - 1_000_000
+    rig.proxy.passes.set()
+    await rig.until_flushed()
 
 
 async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:
