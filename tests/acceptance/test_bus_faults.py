@@ -203,7 +203,11 @@ async def test_gateway_that_was_away_for_longer_than_the_log_reaches_tells_its_c
 async def test_outage_longer_than_ingests_buffer_is_a_gap_for_clients_and_operators(
     is_emptied: bool, tmp_path: Path
 ) -> None:
-    constants = {"ingest.publisher.BUFFER_BYTES": 200_000, "ingest.publisher.HISTORY_BYTES": 100_000}
+    constants = {
+        "ingest.publisher.BUFFER_BYTES": 200_000,
+        "ingest.answered.KEPT_BYTES": 100_000,
+        "ingest.answered.LEAST_BYTES": 10_000,
+    }
     async with running_proxy(tmp_path, gateways=2, constants=constants) as proxy:
         clients = await join_all(proxy)
         async with Flow(proxy.fake, CHANNELS, RATE) as flow:
