@@ -106,12 +106,14 @@ def _parse_batch(batch: bytes) -> list[tuple[bytes, bytes]]:
     reader = hiredis.Reader()
     reader.feed(batch)
     messages: list[tuple[bytes, bytes]] = []
-    while (command := reader.gets()) is not False:
-        match command:
-            case [b"PUBLISH", bytes(channel), bytes(payload)]:
-                messages.append((channel, payload))
-            case _:
-                raise ValueError("not a PUBLISH")
+    gets = reader.gets
+    while (command := gets()) is not False:  # no `match`: it takes 5 times as long as all of this (100 us an entry)
+        if command.__class__ is not list:
+            raise ValueError("not a command")
+        name, channel, payload = command
+        if name != b"PUBLISH" or channel.__class__ is not bytes or payload.__class__ is not bytes:
+            raise ValueError("not a PUBLISH")
+        messages.append((channel, payload))
     return messages
 
 
