@@ -26,7 +26,8 @@ from shared.names import Names
 
 _log = logging.getLogger(__name__)
 # Seconds at 50,000 events/s; while somebody records, a batch has its frames beside it and they are half.
-BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted
+BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted ...
+_LEFT_SHARE: Final = 7 / 8  # ... and so many that the next connection has ~1 s for its first answer before more are
 _AHEAD_BYTES: Final = 1024 * 1024  # written before Redis takes them; the rest waits here, where it is counted
 _SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
@@ -104,8 +105,9 @@ class Publisher:
         """Send a batch, or keep it until Redis is back."""
         self._keep(batch)
         self._answered_batches.make_room(self._bytes)
-        while self._bytes > BUFFER_BYTES and len(self._unanswered) > 1:
-            self._lose_oldest()
+        if self._bytes > BUFFER_BYTES:
+            while self._bytes > BUFFER_BYTES * _LEFT_SHARE and len(self._unanswered) > 1:
+                self._lose_oldest()
         self._write()
 
     def _write(self) -> None:
@@ -253,7 +255,7 @@ class Publisher:
             return
         _log.warning("bus: Redis lost its log; %d batches that it had answered are sent again", len(lost))
         for batch in reversed(lost):
-            if self._bytes + batch.size > BUFFER_BYTES:
+            if self._bytes + batch.size > BUFFER_BYTES * _LEFT_SHARE:
                 break  # those are the oldest: gateways that are so far behind see the hole
             self._keep(batch, at_front=True)
 

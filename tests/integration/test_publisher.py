@@ -271,6 +271,22 @@ async def test_what_waits_takes_the_place_of_what_redis_has_had(rig: Rig) -> Non
     await rig.until_flushed()
 
 
+async def test_what_overflows_leaves_room_for_the_next_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch that is lost costs the connection, so after Redis is back none may be, until it had time to answer."""
+    monkeypatch.setattr("ingest.publisher.BUFFER_BYTES", 4_000_000)
+    rig.proxy.passes.clear()
+    while not rig.publisher.lost_batches:
+        rig.publisher.publish(rig.make_batch("x" * 4_000))
+    lost = rig.publisher.lost_batches
+    assert rig.publisher.unanswered_bytes < 3_600_000
+    for _ in range(20):
+        rig.publisher.publish(rig.make_batch("x" * 4_000))
+    assert rig.publisher.lost_batches == lost
+    rig.proxy.passes.set()
+    await rig.until(lambda: not rig.unanswered)
+    assert rig.publisher.lost_batches == lost
+
+
 async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:
     """Redis took three whose answers were lost, and half of the next."""
     rig.publisher.publish(rig.make_recorded_batch())
