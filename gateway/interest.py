@@ -17,7 +17,7 @@ from gateway.held import Held
 from gateway.hub import Hub
 from gateway.listener import BusAway, Listener
 from shared.channels import ALL, find_cover
-from shared.demand import ASKED_S, HELD_S, RENEW_S, Demand, LeaseLost
+from shared.demand import ASKED_S, HELD_S, LEASE_S, RENEW_S, Demand, LeaseLost
 from shared.names import Names
 from shared.notice import make_gap
 
@@ -112,8 +112,8 @@ class Interest:
             await self._demand.leave(self._id)  # what was released may still be counted
             await self._demand.join(self._id)
             await self._demand.acquire(self._id, self._taken)
+            self._counted_again(await self._demand.get_epoch())
             self._doubts_settled = doubts
-            self._counted_again()
         if (now := time.monotonic()) >= self._renew_at:
             await self._demand.renew(self._id, self._get_statistics())
             self._counted_at = now
@@ -121,15 +121,25 @@ class Interest:
         await self._take_up()
         await self._let_go()
 
-    def _counted_again(self) -> None:
-        """Tell our members what upstream may not have sent, if it was not asked for our channels meanwhile."""
-        now, now_s = time.monotonic(), time.time()
+    def is_counted(self) -> bool:
+        """Whether Redis surely has had our counts until now, so that whichever ingest took over knows of them."""
+        return self._doubts_settled == self._doubts and time.monotonic() - self._counted_at < LEASE_S
+
+    def _counted_again(self, epoch: int) -> None:
+        """Tell our members what upstream may not have sent, if it was not asked for our channels meanwhile.
+
+        The ingest that had them goes on asking for HELD_S.  One that took over, of whose epoch nothing has come here
+        yet since catch-up waits for us (gateway/catchup.py), may know of nothing but what is counted now.
+        """
+        now, now_s, position = time.monotonic(), time.time(), self._hub.last_mark
         unheld_s = now - self._counted_at - HELD_S
         self._counted_at = now
-        if unheld_s > 0 and self._taken:
-            first_ms, last_ms = int((now_s - unheld_s) * 1000), int((now_s + ASKED_S) * 1000)
-            _log.error("gap: %s, from %d to %d", _UNHELD, first_ms, last_ms)
-            self._listener.tell(make_gap(first_ms, last_ms, _UNHELD, self._taken))
+        if not self._taken or (unheld_s <= 0 and epoch <= position.epoch):
+            return
+        first_ms = position.received_us // 1000 if epoch > position.epoch else int((now_s - unheld_s) * 1000)
+        last_ms = int((now_s + ASKED_S) * 1000)
+        _log.error("gap: %s, from %d to %d", _UNHELD, first_ms, last_ms)
+        self._listener.tell(make_gap(first_ms, last_ms, _UNHELD, self._taken))
 
     async def _take_up(self) -> None:
         channels = list(self._todo)

@@ -114,6 +114,11 @@ class Demand:
             swept += count
         return swept
 
+    async def get_epoch(self) -> int:
+        """The epoch of the last ingest that took the upstream slot, before it read demand; 0 if Redis knows of none."""
+        epoch: Any = await self._redis.hget(self._names.upstream, "epoch")
+        return int(epoch or 0)
+
     async def get_wanted(self) -> set[str]:
         """All channels that some gateway wants."""
         counts: Any = await self._redis.hkeys(self._names.refcount)

@@ -78,7 +78,7 @@ class Proxy:
         return self.gateways[-1]
 
     def _get_constants(self, package: str) -> dict[str, float]:
-        return {name: value for name, value in self.constants.items() if name.startswith(f"{package}.")}
+        return {name: value for name, value in self.constants.items() if name.startswith((f"{package}.", "shared."))}
 
     async def until_listening(self, gateway: Gateway) -> None:
         await until(lambda: "clients connect to" in gateway.process.output, "gateway listens", (gateway.process,), 20)
@@ -138,7 +138,7 @@ async def running_proxy(
     """The pipeline, live; afterwards each process has ended by TERM with 0, and none has printed a traceback.
 
     It has a Redis of its own, with a password if one is given, or that of the caller.
-    `constants` of ingest.* and gateway.* shorten their waits (see `tests.processes.python`).
+    `constants` of ingest.*, gateway.* and shared.* shorten their waits (see `tests.processes.python`).
     """
     async with AsyncExitStack() as stack:
         if redis is None:

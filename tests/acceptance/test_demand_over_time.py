@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.demand import CHUNK, LEASE_S
+from tests.flow import Flow, find_gaps
 from tests.processes import frozen
 from tests.proxy import running_proxy
 from tests.subscriber import Subscriber
@@ -36,6 +37,36 @@ async def test_a_gateway_that_stood_still_past_its_lease_asserts_again_and_goes_
         assert still.events == [TRADE % (b"MSFT", 1), TRADE % (b"AAPL", 1), TRADE % (b"MSFT", 2)]
         assert proxy.find_subscribes("T.AAPL") == 1, "the linger outlasts the pause, so upstream was never asked again"
         assert "lease lost" in proxy.gateways[0].process.output
+
+
+@pytest.mark.timeout(90)
+async def test_who_stood_still_past_its_lease_while_ingest_was_replaced_tells_the_gap_before_what_follows_it(
+    tmp_path: Path,
+) -> None:
+    """The new ingest knows nothing of what only this gateway wanted, until another one asks for some of that."""
+    shorter = {"shared.demand.LEASE_S": 3.0, "shared.demand.RENEW_S": 0.5}
+    async with running_proxy(tmp_path, gateways=2, constants=shorter) as proxy:
+        await proxy.start_standby()
+        still = await proxy.join("T.AAPL", "Q.AAPL", gateway=0)
+        other = await proxy.join("T.MSFT", gateway=1)
+        async with Flow(proxy.fake, ("T.AAPL", "Q.AAPL", "T.MSFT"), 300.0) as flow:
+            await flow.until_caught_up(still, other)
+            with frozen(proxy.gateways[0].process.child):
+                await proxy.until_refcount({"T.MSFT": 1})
+                killed_ms = time.time() * 1000
+                proxy.ingest.child.kill()
+                await proxy.fake.wait_for(lambda: proxy.find_subscribes("T.MSFT") == 2)
+                assert proxy.find_subscribes("T.AAPL") == 1
+                late = await proxy.join("T.AAPL", gateway=1)
+                await flow.until_caught_up(late, other)
+            await flow.until_caught_up(still, other, late)
+            await flow.finish(still, other, late)
+        assert flow.judge_with_gaps(still) > 0
+        for client in (other, late):
+            flow.judge_with_gaps(client)
+        (gap,) = find_gaps(still)
+        assert set(gap.channels.split(",")) == {"T.AAPL", "Q.AAPL"} and gap.from_ms <= killed_ms
+        assert find_gaps(late) == []
 
 
 async def test_ten_thousand_channels_are_acked_within_a_second_in_few_messages(tmp_path: Path) -> None:

@@ -84,19 +84,21 @@ async def test_what_came_live_after_the_last_mark_that_was_read_begins_the_next_
 
 
 class Behind:
-    """A gateway that has everything up to mark 5 of epoch 7, and a Redis without a log."""
+    """A gateway that has everything up to mark 5 of epoch 7, and a Redis whose log goes on with these entries."""
 
-    def __init__(self) -> None:
+    def __init__(self, *entries: Entry) -> None:
+        self._entries = entries
         self.hub, self.member = Hub(NAMES), Member()
         log = SlowLog()
-        log.read = self._read  # type: ignore[method-assign, assignment]
+        log.read = self._read  # type: ignore[method-assign]
         self.hub.begin(make_mark(5))
         self.hub.add(self.member, ["T.A"])
         self.hub.set_ready(["T.A"])
         self.listener = Listener("redis://nowhere", NAMES, self.hub, log, {})
 
-    async def _read(self, _position: Mark) -> Reading:
-        return Reading([], is_logged=False, is_end=True)
+    async def _read(self, position: Mark) -> Reading:
+        entries = [entry for entry in self._entries if entry.mark[:2] > position[:2]]
+        return Reading(entries, is_logged=bool(self._entries), is_end=True)
 
     async def get_mark(self, mark: Mark) -> None:
         """The mark comes, and the log is read until there is nothing more to do."""
@@ -115,6 +117,25 @@ async def test_the_gap_before_an_ingest_that_knows_nothing_of_the_last_ends_when
     assert not behind.listener.catchup.is_behind
     [told] = behind.member.numbers
     assert told.startswith(f"events from 1000 to {4000 + int(ASKED_S * 1000)} may be missing")
+
+
+@pytest.mark.parametrize("sequence", [0, 1])
+async def test_a_new_epoch_is_not_gone_on_to_before_this_gateway_is_counted(sequence: int) -> None:
+    """Its ingest may know nothing of what we hold, and our members must hear of that first."""
+    newer = Mark(8, sequence, 4_000_000, sequence, frozenset())
+    entries = [Entry(make_mark(6), [(b"T.A", make_payload(6))], 100, is_next=True)]
+    if sequence:
+        entries.append(Entry(newer, [(b"T.A", make_payload(7))], 100, is_next=True))
+    behind = Behind(*entries)
+    behind.listener.catchup.is_counted = lambda: False
+    for _ in range(2):
+        await behind.get_mark(newer)
+        assert behind.hub.last_mark == make_mark(6) and behind.listener.catchup.is_behind
+        assert behind.member.numbers == [6]
+    behind.listener.catchup.is_counted = lambda: True
+    await behind.get_mark(newer)
+    assert behind.hub.last_mark[:2] == newer[:2] and not behind.listener.catchup.is_behind
+    assert behind.member.numbers == [6, 7][: 1 + sequence]
 
 
 async def test_a_lower_epoch_that_goes_on_is_a_new_beginning_and_one_that_ends_is_not(

@@ -48,6 +48,7 @@ class Counts(Demand):
         self.lost_replies = 0
         self.failed = 0
         self.joins = 0
+        self.epoch = 0
 
     def _answer(self) -> None:
         if self.lost_replies:
@@ -71,6 +72,9 @@ class Counts(Demand):
             raise LeaseLost(gateway_id)
         self.counted.update(channels)
         self._answer()
+
+    async def get_epoch(self) -> int:
+        return self.epoch
 
     async def release(self, gateway_id: str, channels: Iterable[str]) -> None:
         self.counted.difference_update(channels)
@@ -196,6 +200,38 @@ async def test_whoever_was_not_counted_for_longer_than_upstream_is_asked_without
     for words in told:
         first_ms, last_ms = int(words[2]), int(words[4])
         assert first_ms - lost_ms == pytest.approx(150, abs=60) and last_ms - back_ms == pytest.approx(3000, abs=60)
+
+
+@pytest.mark.parametrize(("epoch", "tells"), [(0, False), (7, False), (8, True)])
+async def test_whoever_was_not_counted_while_another_ingest_took_over_is_told_the_gap(
+    rig: Rig, epoch: int, tells: bool
+) -> None:
+    """Epoch 7 is what has come here so far; 0: Redis has lost all, and the ingest will bring its epoch back."""
+    rig.mark()
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    joins = rig.counts.joins
+    rig.counts.epoch = epoch
+    rig.counts.lose()
+    await rig.until(lambda: rig.counts.joins == joins + 1)
+    await rig.until(lambda: rig.interest.is_counted())
+    back_ms = time.time() * 1000
+    told = [message.split() for message in rig.members["a"].told]
+    assert [words[-1] for words in told] == ["T.AAPL"] * tells
+    for words in told:
+        assert words[2] == "0", "from the last mark on"
+        assert int(words[4]) - back_ms == pytest.approx(3000, abs=60)
+
+
+async def test_a_gateway_is_not_counted_for_sure_while_its_lease_may_have_run_out(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.until(lambda: rig.interest.is_counted())
+    rig.interest.assert_again()
+    assert not rig.interest.is_counted()
+    await rig.until(lambda: rig.interest.is_counted())
+    monkeypatch.setattr(gateway.interest, "LEASE_S", 0.0)
+    assert not rig.interest.is_counted()
 
 
 async def test_a_lost_reply_to_an_acquire_is_made_good(rig: Rig) -> None:
