@@ -7,7 +7,7 @@ position of their own until they are live: a *lane*; lane 0 is the live one.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Final
 
 from shared.batch import Mark
@@ -75,8 +75,16 @@ class Receipt:
             above = (lane for name in names for lane in self.lanes.values() if name in lane.channels)
             next(above, self.lanes[LIVE]).channels.add(channel)
 
-    def remove(self, channels: Iterable[str]) -> None:
-        """The client holds these no more; what a wildcard had brought, and is held beside it, is live without it."""
+    def find_lanes(self, channels: Set[str]) -> list[Lane]:
+        """How far the client has got these."""
+        found = (Lane(lane.position, lane.channels & channels) for lane in self.lanes.values())
+        return [lane for lane in found if lane.channels]
+
+    def remove(self, channels: Iterable[str], late: Set[str] = frozenset()) -> None:
+        """The client holds these no more; what a wildcard had brought, and is held beside it, is live without it.
+
+        `late` is what was missed itself: it stays where it is.
+        """
         gone = set(channels)
         joining = {LIVE, *(lane for _, lane, _, joins in self._notes if joins)}
         left: set[str] = set()
@@ -84,7 +92,7 @@ class Receipt:
             given_up = lane.channels & gone
             lane.channels -= gone
             if given_up and number not in joining:
-                below = {c for c in lane.channels if not given_up.isdisjoint((get_wildcard(c), ALL))}
+                below = {c for c in lane.channels - late if not given_up.isdisjoint((get_wildcard(c), ALL))}
                 lane.channels -= below
                 left |= below
         self.add(left)

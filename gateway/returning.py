@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Set
 from typing import Final
 
@@ -26,7 +25,8 @@ from shared.notice import Addressed, make_gap
 from shared.protocol import CLOSE_POLICY, Status, error
 
 _log = logging.getLogger(__name__)
-_PASSED: Final = "a wildcard that did not lack them came first"
+PASSED: Final = "a wildcard that did not lack them came first"
+_GIVEN_UP: Final = "they were given up before what was missed of them had come"
 
 
 class Returning:
@@ -93,7 +93,7 @@ class Returning:
         before = self._find_begun(client, rest)
         all_taken, lost = client.resumer.missed.take(self._names.feed, rest)
         for lane in lost:
-            client.send([_make_lost(lane)])
+            client.send([self._make_lost(lane, PASSED)])
         self._hub.hold_off(client.outbox, set[str]().union(*(taken.lane.channels for taken in all_taken)))
         for taken in all_taken:
             rest -= taken.lane.channels
@@ -113,15 +113,18 @@ class Returning:
         # What comes live already, or is caught up in a lane of its own, comes from there alone.
         whole = {part for part in expand(self._names.feed, taken.lane.channels) if is_wildcard(part)}
         begun = {other for other in others if is_covered(other, whole)}
-        apart = self._find_apart(outbox, begun)
+        apart = self._find_apart(outbox, begun, self._hub.find_late(outbox) - taken.lane.channels)
         got = [*taken.got, Lane(self._hub.last_mark, begun - apart)]
         replay = Replay(self._reader, self._hub, self._names, outbox, taken.lane, self._until_mark, apart, got)
         client.start("replay", self._replay(client, replay))
 
-    def _find_apart(self, outbox: Outbox, channels: Iterable[str]) -> set[str]:
-        """Those that come live, or are caught up in a lane of their own."""
-        late = self._hub.find_late(outbox)
-        return {channel for channel in channels if channel in late or self._hub.has_joined(outbox, channel)}
+    def _find_apart(self, outbox: Outbox, channels: Iterable[str], late: Set[str]) -> set[str]:
+        """Those that come live, or are caught up in a lane of their own or of a wildcard that is late."""
+        return {
+            channel
+            for channel in channels
+            if not late.isdisjoint((channel, get_wildcard(channel))) or self._hub.has_joined(outbox, channel)
+        }
 
     async def _replay(self, client: Client, replay: Replay) -> None:
         while True:
@@ -146,7 +149,9 @@ class Returning:
         late = self._hub.find_late(client.outbox)
         gone = {channel for channel in client.given_up if not self._comes_on(client, channel, late)}
         client.given_up -= gone
-        client.resumer.receipt.remove(gone)
+        for lane in client.resumer.receipt.find_lanes(gone & late):
+            client.send([self._make_lost(lane, _GIVEN_UP)])
+        client.resumer.receipt.remove(gone, late)
         client.resumer.confirm()
         return gone
 
@@ -155,18 +160,17 @@ class Returning:
         is_left_out = not above.isdisjoint(late) and self._hub.has_joined(client.outbox, channel)
         return bool(above) and (channel in late or is_left_out)
 
+    def _make_lost(self, lane: Lane, cause: str) -> Status:
+        """The gap of what was missed and will not come any more."""
+        from_ms, to_ms = lane.position.received_us // 1000, self._hub.last_mark.received_us // 1000
+        notice = make_gap(from_ms, to_ms + int(ASKED_S * 1000), cause, lane.channels)
+        status = Addressed(notice).find_status(frozenset(lane.channels))
+        assert status is not None, "it concerns these"
+        return status
+
     async def end(self, client: Client) -> None:
         """The client's connection is over."""
         if client.resumer is not None and isinstance(client.outbox, CountedOutbox):
             if client.outbox.is_settled:
                 client.resumer.confirm()
             await self._resumption.end(client.resumer)
-
-
-def _make_lost(lane: Lane) -> Status:
-    """The gap of what a wildcard has passed over."""
-    to_ms = time.time_ns() // 1_000_000 + int(ASKED_S * 1000)
-    notice = make_gap(lane.position.received_us // 1000, to_ms, _PASSED, lane.channels)
-    status = Addressed(notice).find_status(frozenset(lane.channels))
-    assert status is not None, "it concerns these"
-    return status

@@ -80,6 +80,21 @@ HISTORIES: Final[dict[str, tuple[Lanes, int, list[Step]]]] = {
         6,
         [sub("T.*"), sub("T.A", "T.B"), log, unsub("T.A", "T.*"), take_up, take_in, back(3)],
     ),
+    "what is given up before it has come is told": (
+        [(1, ("T.A", "T.*"))],
+        3,
+        [sub("T.A"), unsub("T.A"), sub("T.*")],
+    ),
+    "what was missed itself does not get further as the wildcard above it is given up": (
+        [(1, ("*",))],
+        3,
+        [back(0), sub("*", "T.A", "T.*"), unsub("T.A", "*"), back(0)],
+    ),
+    "what comes with a wildcard that is late has got no further than that": (
+        [(1, ("*",))],
+        3,
+        [sub("T.B", "Q.A", "T.*"), sub("T.A"), sub("*"), back(0)],
+    ),
 }
 
 

@@ -76,9 +76,9 @@ class ReturningHistories(RuleBasedStateMachine):
     def publish_wholes(self) -> None:
         self.visit.publish_wholes()
 
-    @rule(away=st.integers(0, 3))
-    def come_back(self, away: int) -> None:
-        self.run_now(self.visit.come_back(away))
+    @rule(away=st.integers(0, 3), under_way=st.sampled_from((0, 0, 1, 3, 10)))
+    def come_back(self, away: int, under_way: int) -> None:
+        self.run_now(self.visit.come_back(away, under_way))
 
     @rule(turns=st.integers(1, 12))
     def let_run(self, turns: int) -> None:

@@ -2,15 +2,15 @@
 
 The model knows nothing of lanes, groups or replays.  Each event is *owed* by what the client holds above it at the time
 when the hub gets it, if that was acked or could be; an event that was missed is owed by what first asks for its
-channel, if the record has that.  What is given up owes nothing any more.  What is still owed in the end must have come,
-or a gap must name it; and nothing may have come twice.
+channel, if the record has that.  What is given up owes nothing any more, but that a gap names what was missed.  What is
+still owed in the end must have come, or a gap must name it; and nothing may have come twice.
 """
 
 import asyncio
 import itertools
 import json
 import re
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -20,7 +20,7 @@ from gateway.keys import Keys
 from gateway.log import Log
 from gateway.receipt import LIVE, Lane
 from gateway.resume import Resumer, Resumption
-from gateway.returning import Returning
+from gateway.returning import PASSED, Returning
 from gateway.server import Door, Limits
 from gateway.session import Session
 from shared.batch import Mark
@@ -31,7 +31,7 @@ from tests.unit.gateway.frames import read_events
 EXACT = ("T.A", "T.B", "Q.A", "Q.B")
 KEY = "a-key"
 MOST_ROUNDS = 30  # until whoever came back is live, once all is ready
-_GAP = re.compile(r"events from (\d+) to (\d+) may be missing: .*; channels: (.*)")
+_GAP = re.compile(r"events from (\d+) to (\d+) may be missing: (.*); channels: (.*)")
 _NO_HOLD = "told"  # what nobody asked for again, and must be told
 
 Lanes = list[tuple[int, tuple[str, ...]]]
@@ -87,6 +87,10 @@ class Visit:
 
     def __init__(self, lanes: Lanes, away: int) -> None:
         self._lanes = lanes
+        self._frames_before = 0  # this connection
+        self._gaps: list[str] = []  # told, but not received
+        self._given_up: set[str] = set()  # on this connection, exact channels
+        self._may_repeat: set[int] = set()
         self._world = World()
         self._hub = self._world.hub
         self._edges = Edges()
@@ -99,6 +103,7 @@ class Visit:
         self._events: dict[int, Event] = {}
         self._missed: dict[str, set[int]] = {channel: set() for channel in EXACT}  # and not asked for yet
         self._owed: dict[int, set[str]] = {}  # event -> what owes it
+        self._replayed: set[int] = set()  # events that were missed, and that something owed
         self._sure: set[str] | None = None  # what it held for sure as it went away
         self._make_door()
         self._connect([Lane(make_mark(position), channels) for position, channels in lanes])
@@ -141,22 +146,24 @@ class Visit:
         step = self.session.receive(message)
         for hold in before - self.session.spellings.keys():
             self._give_up(hold)
+            self._given_up |= {channel for channel in EXACT if self._is_above(hold, channel)}
         for channel in EXACT:
             above = {hold for hold in self.session.spellings.keys() - before if self._is_above(hold, channel)}
             if above:
                 for number in self._missed.pop(channel, ()):
+                    self._replayed.add(number)
                     self._owed[number] = {hold for hold in above if self._is_recorded(hold)} or {_NO_HOLD}
         await self._door._act(self.client, step)
 
-    async def come_back(self, away: int) -> None:
-        """Its connection ends, with all that was written there; so many batches later it asks for what it held."""
+    async def come_back(self, away: int, under_way: int = 0) -> None:
+        """Its connection ends, before the last so many frames came; so many batches later it asks for what it held."""
         outbox, holds = self._world.outbox, list(self.session.spellings.values())
         self._sure = self._find_sure()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        outbox.receipt.arrived(outbox.note())
+        outbox.receipt.arrived(outbox.note() - self._cut_off(under_way))
         missed = self._find_missed()
         self._edges.unwant(self._hub.drop(outbox))
         outbox.close()
@@ -168,6 +175,22 @@ class Visit:
         self._connect(missed)
         if holds:
             await self.say("subscribe", holds)
+
+    def _cut_off(self, frames: int) -> int:
+        """So many frames that were written on this connection never came; returns their bytes."""
+        written = self._world.wire.written
+        first = max(self._frames_before, len(written) - frames)
+        lost, written[first:] = written[first:], []
+        self._frames_before = first
+        if lost:  # what was given up, and perhaps asked for again, while something was under way
+            self._may_repeat |= {n for n, _ in self._read() if n and self._events[n].channel in self._given_up}
+        self._given_up.clear()
+        numbers = {event["n"] for frame in lost for event in read_events(frame) if "n" in event}
+        for number in numbers & self._owed.keys():
+            self._owed[number] &= self.session.spellings.keys()  # given up after it was written
+        # A notice that was under way is not told again.
+        self._gaps += [event["message"] for frame in lost for event in read_events(frame) if "n" not in event]
+        return sum(map(len, lost))
 
     def _find_missed(self) -> list[Lane]:
         assert self.client.resumer is not None
@@ -191,8 +214,11 @@ class Visit:
     def _give_up(self, hold: str) -> None:
         come = {number for number, _ in self._read()}
         for number, holds in self._owed.items():
-            if number not in come:
-                holds.discard(hold)
+            if number not in come and hold in holds:
+                holds.remove(hold)
+                has_come_here = self._events[number].mark[:2] <= self._hub.last_mark[:2]
+                if not holds and number in self._replayed and has_come_here:
+                    holds.add(_NO_HOLD)
 
     def log(self, channels: Iterable[str]) -> None:
         """Ingest logs a batch; the hub gets it later."""
@@ -295,12 +321,13 @@ class Visit:
     def check(self) -> None:
         """Raises AssertionError."""
         read = self._read()
-        numbers = [number for number, _ in read if number]
+        numbers = list(self._leave_out_repeats(number for number, _ in read if number))
         assert len(numbers) == len(set(numbers)), f"twice: {sorted({n for n in numbers if numbers.count(n) > 1})}"
         for channel in EXACT:
             of_channel = [number for number in numbers if self._events[number].channel == channel]
             assert of_channel == sorted(of_channel), f"{channel} is out of order"
-        gaps = [found.groups() for _, text in read if (found := _GAP.fullmatch(text))]
+        texts = [*self._gaps, *(text for _, text in read)]
+        gaps = [found.groups() for text in texts if (found := _GAP.fullmatch(text))]
         lost = [n for n, holds in self._owed.items() if holds and n not in numbers and not self._is_told(n, gaps)]
         assert not lost, f"lost without a word: {[self._events[number] for number in lost]}"
         assert not self.client.given_up
@@ -312,10 +339,20 @@ class Visit:
         tail = [self._events[number] for number in numbers if self._events[number].mark.sequence == self._sequence]
         assert {event.channel for event in tail} == {channel for channel in EXACT if is_covered(channel, parts)}
 
+    def _leave_out_repeats(self, numbers: Iterable[int]) -> Iterator[int]:
+        seen: set[int] = set()
+        for number in numbers:
+            if number not in seen or number not in self._may_repeat:
+                yield number
+            seen.add(number)
+
     def _is_told(self, number: int, gaps: list[tuple[str | Any, ...]]) -> bool:
         event = self._events[number]
         at_ms = event.mark.received_us // 1000
         return any(
-            int(first) <= at_ms <= int(last) and is_covered(event.channel, set(names.split(",")))
-            for first, last, names in gaps
+            # How soon a wildcard is live is for the history to say.
+            int(first) <= at_ms
+            and (at_ms <= int(last) or cause == PASSED)
+            and is_covered(event.channel, expand("stocks", names.split(",")))
+            for first, last, cause, names in gaps
         )
