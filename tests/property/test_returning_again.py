@@ -85,11 +85,6 @@ HISTORIES: Final[dict[str, tuple[Lanes, int, list[Step]]]] = {
         3,
         [sub("T.A"), unsub("T.A"), sub("T.*")],
     ),
-    "what was missed itself does not get further as the wildcard above it is given up": (
-        [(1, ("*",))],
-        3,
-        [back(0), sub("*", "T.A", "T.*"), unsub("T.A", "*"), back(0)],
-    ),
     "what comes with a wildcard that is late has got no further than that": (
         [(1, ("*",))],
         3,

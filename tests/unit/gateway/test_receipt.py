@@ -63,3 +63,12 @@ def test_a_channel_that_is_given_up_leaves_every_lane() -> None:
     receipt.remove(["Q.AAPL", "T.AAPL", "T.TSLA"])
     assert receipt.lanes[LIVE].channels == {"Q.MSFT"}
     assert receipt.lanes[lane].channels == {"T.MSFT"}
+
+
+def test_who_gives_a_wildcard_up_has_what_it_brought_live_and_what_was_missed_itself_where_it_was() -> None:
+    receipt = Receipt(make_mark(5))
+    lane = receipt.open_lane(make_mark(1), ["*", "T.*"])
+    receipt.add(["Q.AAPL"])
+    assert receipt.lanes[lane].channels == {"*", "T.*", "Q.AAPL"}
+    receipt.remove(["*"], late={"*", "T.*"})
+    assert (receipt.lanes[lane].channels, receipt.lanes[LIVE].channels) == ({"T.*"}, {"Q.AAPL"})
