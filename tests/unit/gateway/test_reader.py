@@ -62,6 +62,28 @@ async def test_who_is_on_the_way_of_a_reading_has_its_rest_and_they_go_on_togeth
     assert len(log.readings) < 12, "six alone would need some 40"
 
 
+async def test_who_is_nearly_there_gets_there_though_others_keep_coming_who_are_far_behind() -> None:
+    log = SteppedLog(last=40)
+    log.gate.set()
+    reader = Reader(cast(Log, log))
+    behind: list[asyncio.Task[list[int]]] = []
+
+    async def keep_coming() -> None:
+        while True:
+            behind.append(asyncio.create_task(read_all(reader, 1)))
+            await asyncio.sleep(0)
+
+    coming = asyncio.create_task(keep_coming())
+    while len(log.readings) < 3:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await read_all(reader, 30) == list(range(31, 41))
+    assert not any(task.done() for task in behind)
+    for task in (coming, *behind):
+        task.cancel()
+    await asyncio.gather(coming, *behind, return_exceptions=True)
+
+
 async def test_who_asks_while_a_reading_is_under_way_gets_a_later_one() -> None:
     log = SteppedLog(last=2)
     reader = Reader(cast(Log, log))
