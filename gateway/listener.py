@@ -86,7 +86,7 @@ class Listener:
         self._url = url
         self._socket: _SubscribedSocket | None = None
         self._listened: dict[bytes, None] = {}
-        self._waiting: dict[bytes, asyncio.Future[None]] = {}
+        self._waiting: dict[bytes, asyncio.Future[None]] = {}  # at most one for each that is listened to
         self._loop = asyncio.get_running_loop()
         self.hub = hub
         self.special = {name.encode(): self._after_flush(handler) for name, handler in notices.items()}
@@ -209,6 +209,7 @@ class Listener:
         names = [channel.encode() for channel in channels]
         for name in names:
             self._listened.pop(name, None)
+            self._waiting.pop(name, None)
         self._send(b"UNSUBSCRIBE", names)
 
     def _send(self, command: bytes, names: list[bytes]) -> None:

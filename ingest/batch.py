@@ -35,6 +35,7 @@ class Encoded(NamedTuple):
     mark_command: bytes
     replies: int
     mark: Mark
+    is_notice: bool = False  # no event is in it
     frames: bytes = b""  # the XADD of what was received meanwhile, for recorders; they wait, so it is the last
 
     @property
@@ -143,6 +144,7 @@ class Batch:
     def encode(self, epoch: int, sequence: int, received_us: int, oldest_logged: str) -> Encoded:
         """Close the batch under `epoch-sequence`; the log forgets what came before the id `oldest_logged`."""
         parts, self._notices = self._notices, []
+        is_notice = bool(parts) and not self._touched
         for route in self._touched:
             payload = b"},{".join(route.bodies)
             parts.append(b"%b%d\r\n[{%b}]\r\n" % (route.head, len(payload) + 4, payload))
@@ -158,7 +160,7 @@ class Batch:
         published = b"".join(parts)
         log = self._encode_log(mark, len(published), oldest_logged)
         self._start_next()
-        return Encoded(log, published, encode_mark_command(self._names, mark), len(parts) + 2, mark)
+        return Encoded(log, published, encode_mark_command(self._names, mark), len(parts) + 2, mark, is_notice)
 
     def _encode_log(self, mark: Mark, size: int, oldest_logged: str) -> bytes:
         ident = b"%d-%d" % (mark.epoch, mark.sequence)

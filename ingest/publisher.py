@@ -1,10 +1,11 @@
 """The publishing socket: batches go out without waiting, and are kept until Redis has answered, and a while longer.
 
 Upstream is never held up by Redis.  While Redis is away, batches pile up here to BUFFER_BYTES; beyond it the oldest go
-and are counted, and gateways see the hole in the sequence and tell their clients.  After a reconnect whatever was not
-answered is sent again under the same ids: Redis may have published some of it, and gateways ignore a mark that they
-have flushed already.  A Redis that came back empty has lost its log too, and with it what gateways might still have
-read there: so the last answered batches (answered.py) are sent again as well, as far as the log does not have them.
+and are counted, and gateways see the hole in the sequence and tell their clients.  Notices (shared/notice.py) are kept:
+the gap of the hole does not say since when upstream had been away.  After a reconnect whatever was not answered is sent
+again under the same ids: Redis may have published some of it, and gateways ignore a mark that they have flushed.  If
+Redis came back empty, its log is gone, and with it what gateways might still have read there: so the last answered
+batches (answered.py) are sent again as well, as far as the log lacks them.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 # Seconds at 50,000 events/s; while somebody records, a batch has its frames beside it and they are half.
 BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted ...
 _LEFT_SHARE: Final = 7 / 8  # ... and so many that the next connection has ~1 s for its first answer before more are
+SPARED_BYTES: Final = 1024 * 1024  # of notices among them; beyond it the oldest are lost all the same
 _AHEAD_BYTES: Final = 1024 * 1024  # written before Redis takes them; the rest waits here, where it is counted
 _SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
@@ -80,6 +82,7 @@ class Publisher:
         self._answered_batches = Answered()
         # Bounded by who asks: control does one thing after the other.
         self._waiters: deque[tuple[Encoded, asyncio.Future[None]]] = deque()
+        self._spared: deque[Encoded] = deque()
         self._resent = 0  # entries that the log, or the frames, may refuse because they have them
         self._lost_span: tuple[int, int] | None = None  # Unix microseconds; not yet reported
         self._lost_channels: list[str] = []
@@ -134,6 +137,11 @@ class Publisher:
 
     def _lose_oldest(self) -> None:
         oldest = self._pop_oldest()
+        # Answers no longer match batches, and what is in the transport cannot be taken back: start over.
+        self._give_socket_up()
+        if oldest.is_notice:
+            self._spare(oldest)
+            return
         if not self.lost_batches:
             _log.warning("Redis is too slow or away for too long: the oldest batches are being lost")
         self.lost_batches += 1
@@ -142,8 +150,11 @@ class Publisher:
             self._lost_channels = self.get_channels()  # a Redis that comes back empty does not know them at first
         first_us = self._lost_span[0] if self._lost_span is not None else oldest.mark.received_us
         self._lost_span = first_us, oldest.mark.received_us
-        # Answers no longer match batches, and what is in the transport cannot be taken back: start over.
-        self._give_socket_up()
+
+    def _spare(self, notice: Encoded) -> None:
+        self._spared.append(notice)
+        while sum(spared.size for spared in self._spared) > SPARED_BYTES:
+            self._spared.popleft()
 
     def heartbeat(self, mark: Mark) -> None:
         """Repeat a mark, so that gateways can tell silence from a dead bus; not while Redis is away."""
@@ -222,6 +233,8 @@ class Publisher:
         self._answered_at = self._loop.time()
         self._socket = socket
         self.reconnects += 1
+        while self._spared:
+            self._keep(self._spared.pop(), at_front=True)
         self._restore(socket.greeted[-1])
         if self._unanswered:
             # Redis may have published a part of the first one: a mark before it makes gateways forget that part.

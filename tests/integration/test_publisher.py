@@ -18,6 +18,7 @@ from ingest.publisher import Publisher
 from ingest.tape import Tape
 from shared.lifecycle import Tasks
 from shared.names import Names
+from shared.notice import make_gap
 from shared.recording import Frame, iterate_records
 from shared.split import split_frame
 from tests.integration.conftest import RedisServer
@@ -88,14 +89,19 @@ class Proxy:
 class Member(Outbox):
     """A client that keeps what it is sent."""
 
-    __slots__ = ("numbers",)
+    __slots__ = ("numbers", "told")
 
     def __init__(self) -> None:
         super().__init__(asyncio.Transport(), 1000)
         self.numbers: list[int] = []
+        self.told: list[tuple[str, int]] = []  # each with how many events came before it
 
     def send(self, frame: bytes) -> None:
-        self.numbers += [event["n"] for event in json.loads(frame[frame.index(b"[") :])]
+        for event in json.loads(frame[frame.index(b"[") :]):
+            if event["ev"] == "status":
+                self.told.append((event["message"], len(self.numbers)))
+            else:
+                self.numbers.append(event["n"])
 
 
 class Rig:
@@ -139,6 +145,13 @@ class Rig:
             events.append({"ev": "T", "sym": symbol, "n": self._number, "padding": padding})
         batch = Batch(NAMES)
         batch.add(split_frame(json.dumps(events).encode()))
+        self._sequence += 1
+        return batch.encode(7, self._sequence, 1_000_000 + self._sequence, "0-0")
+
+    def make_notice(self) -> Encoded:
+        """A gap of which trades of AAPL are told."""
+        batch = Batch(NAMES)
+        batch.add_notice(make_gap(1000, 4000 + self._sequence, "upstream was away", ["T.AAPL"]))
         self._sequence += 1
         return batch.encode(7, self._sequence, 1_000_000 + self._sequence, "0-0")
 
@@ -285,6 +298,36 @@ async def test_what_overflows_leaves_room_for_the_next_connection(rig: Rig, monk
     rig.proxy.passes.set()
     await rig.until(lambda: not rig.unanswered)
     assert rig.publisher.lost_batches == lost
+
+
+async def test_what_clients_are_to_be_told_outlasts_an_overflow(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its place, with the gap that gateways make of the hole before it and after it."""
+    monkeypatch.setattr("ingest.publisher.BUFFER_BYTES", 4_000_000)
+    rig.publisher.publish(rig.make_batch())
+    await rig.until_flushed()
+    rig.proxy.passes.clear()
+    for _ in range(10):
+        rig.publisher.publish(rig.make_batch("x" * 400_000))
+        rig.publisher.publish(rig.make_notice())
+    assert rig.publisher.lost_batches
+    rig.proxy.passes.set()
+    await rig.until_flushed()
+    told = [(text, place) for text, place in rig.member.told if "upstream was away" in text]
+    assert len(told) == 10
+    for number, (text, place) in enumerate(told):
+        assert text.startswith(f"events from 1000 to {4002 + 2 * number} may be missing")
+        last_before = 6 + 3 * number
+        assert all((n <= last_before) == (at < place) for at, n in enumerate(rig.member.numbers)), "it is in its place"
+    assert rig.member.numbers == sorted(set(rig.member.numbers)) and rig.member.numbers[-1] == rig.get_all()[-1]
+
+
+async def test_notices_that_are_spared_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.publisher.BUFFER_BYTES", 4_000)
+    monkeypatch.setattr("ingest.publisher.SPARED_BYTES", 1_000)
+    rig.proxy.passes.clear()
+    for _ in range(100):
+        rig.publisher.publish(rig.make_notice())
+    assert sum(spared.size for spared in rig.publisher._spared) <= 1_000
 
 
 async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:

@@ -41,6 +41,13 @@ async def test_a_confirmation_after_a_failed_try_serves_the_next_one(listener: L
     await task
 
 
+async def test_what_was_never_confirmed_is_forgotten_when_nobody_listens_to_it(listener: Listener) -> None:
+    with pytest.raises(BusAway):
+        await listener.listen(["T.AAPL", "T.MSFT"])
+    listener.unlisten(["T.AAPL"])
+    assert listener._waiting.keys() == {b"T.MSFT"}
+
+
 async def test_all_channels_must_be_confirmed(listener: Listener) -> None:
     task = asyncio.create_task(listener.listen(["T.AAPL", "T.MSFT"]))
     await asyncio.sleep(0)
