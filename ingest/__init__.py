@@ -2,10 +2,10 @@
 
 An event comes in through polygon.py or rehearsal.py, is taken by intake.py, collected by batch.py and sent by
 publisher.py.  Demand comes in through demand_watch.py, is compared by reconcile.py and goes out through upstream.py.
-answered.py has the last batches still, for a Redis that lost them.  session.py is the conversation's state,
-overlap.py what may come twice in it, state.py what operators see of it, ops.py what monitors do, logbook.py how far
-back the log reaches (old_log.py: that of earlier epochs), tape.py what recorders get.  slot.py is the right to do all
-this, tenure.py what runs while we have it.
+answered.py has the last batches still, for a Redis that lost them; lost.py knows those that Redis never got.
+session.py is the conversation's state, overlap.py what may come twice in it, state.py what operators see of it, ops.py
+what monitors do, logbook.py how far back the log reaches (old_log.py: that of earlier epochs), tape.py what recorders
+get.  slot.py is the right to do all this, tenure.py what runs while we have it.
 
 open_gap.py says what clients are told of a gap while it lasts, awake.py since when the time of reception tells nothing.
 What a gap upstream swallowed is fetched by backfill.py (rest.py asks, history.py turns the answers into events,

@@ -16,7 +16,9 @@ from ingest.upstream import Upstream
 from shared.backoff import Backoff
 
 _log = logging.getLogger(__name__)
-_LIVE_WITHIN_S: Final = 15.0  # greeting and auth; how long upstream itself waits is unknown (PROTOCOL g)
+# For each step until it is live: the upgrade, the greeting, auth.  Who hangs is left, and tried anew soon, since a
+# connection that hung may hang on when others are served again.  How long upstream itself waits is unknown.
+_ANSWER_WITHIN_S: Final = 3.5
 _PONG_WITHIN_S: Final = 60.0  # pongs come late under load (PROTOCOL d.6.8)
 _NOTICED_LATE_S: Final = 5.0  # the close that nobody answers takes 1 s, and a busy process may be late twice
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024  # real frames are below 1 MB (PROTOCOL f)
@@ -53,16 +55,18 @@ class Polygon:
                 compression=None,
                 max_size=_MAX_FRAME_BYTES,
                 max_queue=_QUEUED_FRAMES,
+                open_timeout=_ANSWER_WITHIN_S,
                 ping_interval=self._ping_s,
                 ping_timeout=_PONG_WITHIN_S,
                 close_timeout=1.0,
                 proxy=None if _is_loopback(self._url) else True,
             ) as connection:
                 await self._read(connection)
-            return self._upstream.over
+            return self._upstream.over or "another ingest may have the upstream slot by now"
         except ConnectionClosed as exc:
             return self._upstream.over or f"connection lost ({exc})"
         except TimeoutError:
+            self._backoff.reset()  # we have waited already
             return "no answer"
         except (OSError, WebSocketException) as exc:
             return f"cannot connect ({exc})"
@@ -72,16 +76,32 @@ class Polygon:
         self._upstream.opened(outgoing.put_nowait)
         sender = asyncio.create_task(_send(connection, outgoing), name="upstream sender")
         try:
-            async with asyncio.timeout(_LIVE_WITHIN_S) as deadline:
+            if await self._go_live(connection):
                 while not self._upstream.is_over:
                     self._intake.take(await connection.recv(decode=False))
-                    if deadline.when() is not None and self._upstream.session.state is State.LIVE:
-                        deadline.reschedule(None)
-                        self._backoff.reset()
         finally:
             sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sender
+
+    async def _go_live(self, connection: ClientConnection) -> bool:
+        """Whether it is live; not without the slot, which may be lost while upstream takes its time, or we stood still.
+
+        Raises TimeoutError.
+        """
+        state = self._upstream.session.state
+        async with asyncio.timeout(_ANSWER_WITHIN_S) as deadline:
+            while not self._upstream.is_over:
+                frame = await connection.recv(decode=False)
+                if not self._slot.is_sure():
+                    return False
+                self._intake.take(frame)
+                if state is not (state := self._upstream.session.state):
+                    deadline.reschedule(asyncio.get_running_loop().time() + _ANSWER_WITHIN_S)
+                if state is State.LIVE:
+                    self._backoff.reset()
+                    return True
+        return False
 
 
 async def _send(connection: ClientConnection, outgoing: asyncio.Queue[str]) -> None:

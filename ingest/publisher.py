@@ -1,8 +1,8 @@
 """The publishing socket: batches go out without waiting, and are kept until Redis has answered, and a while longer.
 
 Upstream is never held up by Redis.  While Redis is away, batches pile up here to BUFFER_BYTES; beyond it the oldest go
-and are counted, and gateways see the hole in the sequence and tell their clients.  Notices (shared/notice.py) are kept:
-the gap of the hole does not say since when upstream had been away.  After a reconnect whatever was not answered is sent
+and are counted, and gateways see the hole in the sequence and tell their clients.  Notices are kept (lost.py): the
+gap of the hole does not say since when upstream had been away.  After a reconnect whatever was not answered is sent
 again under the same ids: Redis may have published some of it, and gateways ignore a mark that they have flushed.  If
 Redis came back empty, its log is gone, and with it what gateways might still have read there: so the last answered
 batches (answered.py) are sent again as well, as far as the log lacks them.
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from ingest.answered import Answered
 from ingest.batch import Encoded, encode_mark_command
+from ingest.lost import Lost
 from ingest.slot import Slot
 from shared.backoff import Backoff
 from shared.batch import Mark
@@ -29,8 +30,8 @@ _log = logging.getLogger(__name__)
 # Seconds at 50,000 events/s; while somebody records, a batch has its frames beside it and they are half.
 BUFFER_BYTES: Final = 64 * 1024 * 1024  # ~10 s; beyond it the oldest batches are lost and counted ...
 _LEFT_SHARE: Final = 7 / 8  # ... and so many that the next connection has ~1 s for its first answer before more are
-SPARED_BYTES: Final = 1024 * 1024  # of notices among them; beyond it the oldest are lost all the same
 _AHEAD_BYTES: Final = 1024 * 1024  # written before Redis takes them; the rest waits here, where it is counted
+_STAYED_S: Final = 1.0  # a connection that was worth something
 _SILENT_S: Final = 3.0  # without an answer to what was sent: the connection is taken for dead
 
 
@@ -82,13 +83,9 @@ class Publisher:
         self._answered_batches = Answered()
         # Bounded by who asks: control does one thing after the other.
         self._waiters: deque[tuple[Encoded, asyncio.Future[None]]] = deque()
-        self._spared: deque[Encoded] = deque()
         self._resent = 0  # entries that the log, or the frames, may refuse because they have them
-        self._lost_span: tuple[int, int] | None = None  # Unix microseconds; not yet reported
-        self._lost_channels: list[str] = []
         self._loop = asyncio.get_running_loop()
-        self.lost_batches = 0
-        self.lost_events = 0
+        self.lost = Lost(lambda: self.get_channels())
         self.refusals = 0
         self.reconnects = -1
         self.on_connected: Callable[[], None] = lambda: None
@@ -139,22 +136,9 @@ class Publisher:
         oldest = self._pop_oldest()
         # Answers no longer match batches, and what is in the transport cannot be taken back: start over.
         self._give_socket_up()
-        if oldest.is_notice:
-            self._spare(oldest)
-            return
-        if not self.lost_batches:
+        if not self.lost.batches:
             _log.warning("Redis is too slow or away for too long: the oldest batches are being lost")
-        self.lost_batches += 1
-        self.lost_events += oldest.mark.events
-        if self._lost_span is None:
-            self._lost_channels = self.get_channels()  # a Redis that comes back empty does not know them at first
-        first_us = self._lost_span[0] if self._lost_span is not None else oldest.mark.received_us
-        self._lost_span = first_us, oldest.mark.received_us
-
-    def _spare(self, notice: Encoded) -> None:
-        self._spared.append(notice)
-        while sum(spared.size for spared in self._spared) > SPARED_BYTES:
-            self._spared.popleft()
+        self.lost.add(oldest)
 
     def heartbeat(self, mark: Mark) -> None:
         """Repeat a mark, so that gateways can tell silence from a dead bus; not while Redis is away."""
@@ -213,8 +197,11 @@ class Publisher:
                     _log.warning("bus: cannot connect (%s), next try in %.1f s", exc or type(exc).__name__, delay_s)
                     await asyncio.sleep(delay_s)
                     continue
-                backoff.reset()
+                connected_at = self._loop.time()
                 await self._until_lost()
+                if self._loop.time() - connected_at > _STAYED_S:
+                    backoff.reset()
+                await asyncio.sleep(backoff.next_s())  # who cuts us off each time must not cost a core
         finally:
             self._give_socket_up()
 
@@ -233,8 +220,8 @@ class Publisher:
         self._answered_at = self._loop.time()
         self._socket = socket
         self.reconnects += 1
-        while self._spared:
-            self._keep(self._spared.pop(), at_front=True)
+        for notice in reversed(self.lost.take_notices()):
+            self._keep(notice, at_front=True)
         self._restore(socket.greeted[-1])
         if self._unanswered:
             # Redis may have published a part of the first one: a mark before it makes gateways forget that part.
@@ -243,7 +230,8 @@ class Publisher:
         self._resent = sum(batch.appends for batch in self._unanswered)
         self._write()
         self.on_connected()
-        self._report_lost()
+        if (span := self.lost.take_span()) is not None:
+            self.on_lost(*span)
         _log.info("bus: connected, %d batches to be sent again", len(self._unanswered))
 
     async def _cut_others(self, own: int) -> None:
@@ -271,11 +259,6 @@ class Publisher:
             if self._bytes + batch.size > BUFFER_BYTES * _LEFT_SHARE:
                 break  # those are the oldest: gateways that are so far behind see the hole
             self._keep(batch, at_front=True)
-
-    def _report_lost(self) -> None:
-        if self._lost_span is not None:
-            self.on_lost(*self._lost_span, self._lost_channels)
-            self._lost_span = None
 
     def _make_heartbeat(self, mark: Mark) -> Encoded:
         mark = mark._replace(events=0)

@@ -22,7 +22,7 @@ from ingest.slot import Slot
 from ingest.state import StateWriter
 from ingest.switches import decode_switches, encode_switches
 from ingest.upstream import Upstream
-from ingest.whole import FIELDS, encode_whole, find_whole_ms
+from ingest.whole import FIELDS, encode_last_live, encode_whole, find_whole_ms
 from shared.config import Config
 from shared.demand import ASKED_S
 from shared.gap import Gap
@@ -109,14 +109,15 @@ class Tenure:
             "doubles_removed": intake.overlap.removed,
             "live_dropped": self._sieve.dropped,
             "injected": self._control.injected,
-            "lost_events": publisher.lost_events,
+            "lost_events": publisher.lost.events,
             "bus_reconnects": max(0, publisher.reconnects),
         }
 
     def _get_whole(self) -> dict[str, str]:
         whole_ms = self._upstream.find_whole_ms()
         is_answered = self._publisher.has_answered(max(self._told_us, (whole_ms or 0) * 1000))
-        return encode_whole(whole_ms, self._upstream.missing_since_ms, is_answered=is_answered)
+        whole = encode_whole(whole_ms, self._upstream.missing_since_ms, is_answered=is_answered)
+        return whole | encode_last_live(self._intake.last_live_us)
 
     def get_status(self) -> dict[str, Any]:
         """What monitors see: numbers, but for `state` and `test_data`."""

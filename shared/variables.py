@@ -103,7 +103,7 @@ def _make_url_parser(scheme: str, path: str) -> Callable[[str], str]:
 
 def _parse_redis_url(text: str) -> str:
     options = parse_redis_url(text)
-    if text.startswith("unix:") and not options.get("path"):
+    if (text.startswith("unix:") and not options.get("path")) or options.get("db"):
         raise ValueError
     return text
 
@@ -148,8 +148,9 @@ VARIABLES: Final = (
         "redis_url",
         None,
         _parse_redis_url,
-        "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://..., unix://PATH "
-        "or redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER_NAME[/DB]",
+        "redis://[[USER]:PASSWORD@]HOST[:PORT], rediss://..., unix://PATH "
+        "or redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER_NAME, each in database 0: "
+        "pub/sub knows no databases, so a second installation needs a Redis of its own",
         unset=PRIVATE_BUS_URL,
         is_secret=True,
     ),

@@ -1,5 +1,6 @@
 """Whatever happens upstream, clients stay connected, and their data flows again when upstream can send it."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.processes import Process
 from tests.proxy import KEY, Proxy, running_proxy
 from tests.subscriber import Subscriber
 
+BACK_WITHIN_S = 5.0  # DESIGN 6, after upstream accepts again
 SOON = {"ingest.session.SLOW_RETRY_S": 2.0}  # 30 s in earnest: see the unit test of the session
 
 
@@ -148,14 +150,39 @@ async def test_half_open_upstream_is_noticed_by_its_missing_pong(tmp_path: Path)
 
 
 @pytest.mark.parametrize("part", ["greeting", "auth_reply"])
-async def test_upstream_that_accepts_and_then_says_nothing_is_tried_again(part: str, tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, constants={"ingest.polygon._LIVE_WITHIN_S": 1.0}) as proxy:
+async def test_upstream_that_hangs_has_us_back_in_time_once_it_serves_new_connections(
+    part: str, tmp_path: Path
+) -> None:
+    """The connection that hangs goes on hanging."""
+    async with running_proxy(tmp_path, RECONNECT_DELAY_MS="1000") as proxy:
         watch = await Watch.begin(proxy)
         setattr(proxy.fake.script, part, False)
         await proxy.fake.drop()
         await proxy.until_state("down: no answer")
+        await proxy.until_state("authenticating")
         setattr(proxy.fake.script, part, True)
-        await watch.end()
+        await watch.end(within_s=BACK_WITHIN_S)
+
+
+async def test_upstream_that_does_not_even_upgrade_has_us_back_in_time_once_it_serves_new_connections(
+    tmp_path: Path,
+) -> None:
+    async with running_proxy(tmp_path, RECONNECT_DELAY_MS="1000") as proxy:
+        watch = await Watch.begin(proxy)
+        await proxy.fake.stop()
+        came = asyncio.Event()
+
+        async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            came.set()
+            await reader.read(-1)  # until it is given up
+            writer.close()
+
+        hanging = await asyncio.start_server(hang, proxy.fake.host, proxy.fake.port)
+        async with asyncio.timeout(10.0):
+            await came.wait()
+        hanging.close()  # what it has accepted stays
+        await proxy.fake.start()
+        await watch.end(within_s=BACK_WITHIN_S)
 
 
 async def test_upstream_that_acks_nothing_holds_up_acks_for_2_s_only(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ async def test_taken_port_exits_1_with_one_line(path: str | None, tmp_path: Path
             assert await redis.ping()
 
 
-@pytest.mark.parametrize("url", ["redis://user:sekret@db.example:6380/1", "redis+sentinel://:sekret@db.example:6380/m"])
+@pytest.mark.parametrize("url", ["redis://user:sekret@db.example:6380/0", "redis+sentinel://:sekret@db.example:6380/m"])
 async def test_redis_url_is_named_without_its_password(tmp_path: Path, url: str) -> None:
     async with starting(tmp_path, NO_SERVER, REDIS_URL=url) as bus:
         assert bus.process.stdout is not None

@@ -288,16 +288,16 @@ async def test_what_overflows_leaves_room_for_the_next_connection(rig: Rig, monk
     """Each batch that is lost costs the connection, so after Redis is back none may be, until it had time to answer."""
     monkeypatch.setattr("ingest.publisher.BUFFER_BYTES", 4_000_000)
     rig.proxy.passes.clear()
-    while not rig.publisher.lost_batches:
+    while not rig.publisher.lost.batches:
         rig.publisher.publish(rig.make_batch("x" * 4_000))
-    lost = rig.publisher.lost_batches
+    lost = rig.publisher.lost.batches
     assert rig.publisher.unanswered_bytes < 3_600_000
     for _ in range(20):
         rig.publisher.publish(rig.make_batch("x" * 4_000))
-    assert rig.publisher.lost_batches == lost
+    assert rig.publisher.lost.batches == lost
     rig.proxy.passes.set()
     await rig.until(lambda: not rig.unanswered)
-    assert rig.publisher.lost_batches == lost
+    assert rig.publisher.lost.batches == lost
 
 
 async def test_what_clients_are_to_be_told_outlasts_an_overflow(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ async def test_what_clients_are_to_be_told_outlasts_an_overflow(rig: Rig, monkey
     for _ in range(10):
         rig.publisher.publish(rig.make_batch("x" * 400_000))
         rig.publisher.publish(rig.make_notice())
-    assert rig.publisher.lost_batches
+    assert rig.publisher.lost.batches
     rig.proxy.passes.set()
     await rig.until_flushed()
     told = [(text, place) for text, place in rig.member.told if "upstream was away" in text]
@@ -319,15 +319,6 @@ async def test_what_clients_are_to_be_told_outlasts_an_overflow(rig: Rig, monkey
         last_before = 6 + 3 * number
         assert all((n <= last_before) == (at < place) for at, n in enumerate(rig.member.numbers)), "it is in its place"
     assert rig.member.numbers == sorted(set(rig.member.numbers)) and rig.member.numbers[-1] == rig.get_all()[-1]
-
-
-async def test_notices_that_are_spared_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.publisher.BUFFER_BYTES", 4_000)
-    monkeypatch.setattr("ingest.publisher.SPARED_BYTES", 1_000)
-    rig.proxy.passes.clear()
-    for _ in range(100):
-        rig.publisher.publish(rig.make_notice())
-    assert sum(spared.size for spared in rig.publisher._spared) <= 1_000
 
 
 async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.whole import FIELDS, encode_whole, find_whole_ms
+from ingest.whole import FIELDS, encode_last_live, encode_whole, find_whole_ms
 
 NOW_MS = 1_795_000_000_000
 
@@ -37,6 +37,15 @@ def test_gap_of_a_takeover_begins_where_the_ingest_before_surely_had_all(
     assert find(logged_ms, whole_ms, missing_ms) == expected
 
 
+@pytest.mark.parametrize(("live_ms", "expected"), [(None, -500), (-300, -500), (-60_000, -60_000), (-99_000, -90_000)])
+def test_test_data_in_the_log_does_not_say_that_live_data_came_until_then(live_ms: int | None, expected: int) -> None:
+    """Polygon's connection may have been dead for a while, and nobody knew it yet."""
+    fields = encode_whole(NOW_MS - 90_000, None, is_answered=True)
+    fields |= encode_last_live((NOW_MS + live_ms) * 1000 if live_ms is not None else 0)
+    found = find_whole_ms((NOW_MS - 500) * 1000, [fields[name].encode() for name in FIELDS], NOW_MS)
+    assert found is not None and found - NOW_MS == expected
+
+
 def test_whole_is_written_only_when_redis_has_answered_all() -> None:
     assert encode_whole(NOW_MS, None, is_answered=False) == {}
     assert encode_whole(NOW_MS, None, is_answered=True) == {"whole_until": "1795000000.000", "missing_since": ""}
@@ -51,5 +60,5 @@ def test_an_open_gap_is_written_at_once_and_leaves_what_was_whole_before() -> No
 
 
 def test_a_gap_that_was_closed_is_gone() -> None:
-    values = [b"1795000000.000", b""]
+    values = [b"1795000000.000", b"", None]
     assert find_whole_ms(None, values, NOW_MS) == NOW_MS
