@@ -40,6 +40,7 @@ class Filled(NamedTuple):
 
     events: list[bytes]
     note: str
+    channels: list[str]  # that were asked for
 
 
 class _Missing:
@@ -153,7 +154,7 @@ class Backfill:
                 missing.add("what was delivered already is not known", *channels)
         seconds = (gap.to_ms - gap.from_ms) / 1000.0
         _log.info("backfill: %d events for a gap of %.1f s. %s", len(events), seconds, missing.note)
-        return Filled(events, missing.note)
+        return Filled(events, missing.note, channels)
 
     async def _fill(self, gap: Gap, channels: list[str], missing: _Missing) -> list[bytes]:
         deadline_s = time.monotonic() + WITHIN_S - _READ_LOG_WITHIN_S

@@ -15,6 +15,8 @@ from shared.split import Head, Split
 
 _MAX_ROUTES: Final = 200_000  # cached (event type, symbol) pairs; beyond it the cache starts anew: ~100 ms of misses
 
+OBJECTS_BYTES: Final = 650  # of an Encoded and what it is made of; more than its events on a quiet day
+
 
 class _Route:
     """Where the events of one (event type, symbol) go, and those of the batch in the making."""
@@ -46,8 +48,8 @@ class Encoded(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory, but for a few."""
-        return len(self.log) + len(self.published) + len(self.mark_command) + len(self.frames)
+        """Bytes that it takes in memory."""
+        return len(self.log) + len(self.published) + len(self.mark_command) + len(self.frames) + OBJECTS_BYTES
 
     @property
     def appends(self) -> int:

@@ -41,8 +41,9 @@ class Refill:
     async def _fill(self, gap: Gap) -> None:
         filled = await self._backfill.fill(gap)
         span = f"from {gap.from_ms} to {gap.to_ms}"
-        begin = Notice("backfill", f"events {span} follow, late", gap.channels)
-        end = Notice("backfill", "end of late events", gap.channels)
+        # With each chunk, so not to all whom the gap concerns: they may be tens of thousands.
+        begin = Notice("backfill", f"events {span} follow, late", filled.channels)
+        end = Notice("backfill", "end of late events", filled.channels)
         for start in range(0, len(filled.events), _CHUNK_EVENTS):
             self._intake.tell(begin, filled.events[start : start + _CHUNK_EVENTS], end)
             await asyncio.sleep(_CHUNK_EVENTS / _PER_SECOND)

@@ -90,6 +90,7 @@ class Slot:
             # Asked again only now: a claim that takes must not lie in the socket of a Redis that stands still.
             asked_at = time.monotonic()
             epoch = await self._ask(may_take=True)
+        self._has_met_holder |= epoch >= 0  # also itself
         if epoch:
             self._sure_until = asked_at + LEASE_S
             self.sure.set()

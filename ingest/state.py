@@ -23,7 +23,7 @@ _WRITE_EVERY_S: Final = 1.0
 _LEAVE_WITHIN_S: Final = 1.0
 _GAPS_WAITING: Final = 100  # while Redis is away; of more the oldest are in the log of this process only
 _FRAMES_EXPIRE_S: Final = 60  # frames that nobody asks for any more
-_GAPS_KEPT: Final = 1000  # in Redis; the oldest go
+_GAPS_KEPT: Final = 100  # in Redis, 200 KB each with 20,000 channels; the oldest go
 
 
 class StateWriter:

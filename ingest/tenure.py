@@ -111,6 +111,7 @@ class Tenure:
             "injected": self._control.injected,
             "lost_events": publisher.lost.events,
             "bus_reconnects": max(0, publisher.reconnects),
+            "bus_refusals": publisher.refusals,
         }
 
     def _get_whole(self) -> dict[str, str]:

@@ -11,8 +11,10 @@ yet, a standstill, what waits in a socket (Upstream.find_whole_ms).  Once true i
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-FIELDS = ("whole_until", "missing_since", "last_live")
+_TAKEOVER_MS: Final = 5000  # what it may take
+FIELDS: Final = ("whole_until", "missing_since", "last_live")
 
 
 def encode_last_live(last_live_us: int) -> dict[str, str]:
@@ -37,6 +39,8 @@ def find_whole_ms(last_us: int | None, fields: Sequence[bytes | None], now_ms: i
     logged_ms = last_us // 1000 if last_us is not None else None
     if logged_ms is not None and live_ms is not None:
         logged_ms = min(logged_ms, live_ms)
+    if logged_ms is not None and logged_ms > now_ms:
+        logged_ms = now_ms - _TAKEOVER_MS  # by a clock that is ahead of ours
     whole_ms = max((ms for ms in (logged_ms, until_ms) if ms is not None), default=None)
     # While a gap is open the log goes on: with what is held already, with notices, with test data.
     return min((ms for ms in (whole_ms, missing_ms) if ms is not None), default=None)

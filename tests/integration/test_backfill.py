@@ -193,7 +193,9 @@ async def test_unreadable_log_means_that_nothing_is_delivered_rather_than_twice(
     await rig.redis.set(NAMES.log, "no stream")
     rig.fake.add_trade("AAPL", ns(1000), id="1")
     filled = await rig.fill("T.AAPL")
-    assert filled == Filled([], "not or not wholly filled: T.MSFT, T.AAPL (what was delivered already is not known)")
+    assert filled == Filled(
+        [], "not or not wholly filled: T.MSFT, T.AAPL (what was delivered already is not known)", ["T.MSFT", "T.AAPL"]
+    )
 
 
 async def test_log_is_read_no_further_than_its_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

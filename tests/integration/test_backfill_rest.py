@@ -64,7 +64,7 @@ async def test_server_that_asks_for_patience_gets_it(rig: Rig) -> None:
 async def test_server_that_never_recovers_is_given_up(rig: Rig, status: int) -> None:
     rig.fake.failures.extend([status] * 1000)
     filled = await rig.fill()
-    assert filled == Filled([], f"not or not wholly filled: T.MSFT (HTTP {status})")
+    assert filled == Filled([], f"not or not wholly filled: T.MSFT (HTTP {status})", ["T.MSFT"])
     assert len(rig.fake.requests) == rest._TRIES
 
 
@@ -95,7 +95,7 @@ async def test_wrong_key_is_said_in_the_note(rig: Rig) -> None:
 
 async def test_nobody_at_the_url_is_said_in_the_note(rig: Rig) -> None:
     filled = await rig.fill(url="http://127.0.0.1:1")
-    assert filled == Filled([], "not or not wholly filled: T.MSFT (no connection (ClientConnectorError))")
+    assert filled == Filled([], "not or not wholly filled: T.MSFT (no connection (ClientConnectorError))", ["T.MSFT"])
 
 
 async def test_requests_beyond_the_bound_are_not_made(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

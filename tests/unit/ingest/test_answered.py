@@ -1,7 +1,7 @@
 """What is kept of what Redis has answered: for how long, and how much beside what waits."""
 
 from ingest.answered import KEPT_BYTES, KEPT_S, LEAST_BYTES, Answered
-from ingest.batch import Encoded
+from ingest.batch import OBJECTS_BYTES, Encoded
 from shared.batch import Mark
 
 MB = 1024 * 1024
@@ -9,7 +9,7 @@ BEGINNING = (0, 0)
 
 
 def make_batch(sequence: int, size: int = MB) -> Encoded:
-    return Encoded(b"", b" " * size, b"", 1, Mark(1, sequence, sequence, 1, frozenset()))
+    return Encoded(b"", b" " * (size - OBJECTS_BYTES), b"", 1, Mark(1, sequence, sequence, 1, frozenset()))
 
 
 def fill(count: int, waiting: int = 0) -> Answered:

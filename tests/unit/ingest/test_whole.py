@@ -26,6 +26,7 @@ def find(logged_ms: int | None, whole_ms: int | None, missing_ms: int | None) ->
         (-500, -90_000, None, -500),
         (-500, 1, None, -500),  # a clock is wrong
         (None, 1, None, None),
+        (6_500, None, None, -5_000),  # logged by a clock that is ahead of ours
         (-500, -90_000, -60_000, -60_000),  # logged although a gap is open: test data, a notice
         (-70_000, -90_000, -60_000, -70_000),  # what came last was not answered
         (None, None, -60_000, -60_000),
