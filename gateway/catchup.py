@@ -31,7 +31,7 @@ from shared.notice import make_gap
 _log = logging.getLogger(__name__)
 _FLUSH_BYTES: Final = 128 * 1024  # of batches in one frame, as when live
 _RETRY_S: Final = 0.2
-_LOST_PLACE_S: Final = 6.0  # twice an ingest's lease (ingest/slot.py)
+LOST_PLACE_S: Final = 6.0  # twice an ingest's lease (ingest/slot.py)
 _CAUSE: Final = "the bus was away for longer than its log reaches"
 
 
@@ -80,7 +80,7 @@ class CatchUp:
         now = asyncio.get_running_loop().time()
         is_lower = mark.epoch < self._hub.last_mark.epoch
         self._lower_since = (self._lower_since or now) if is_lower else None
-        return self._lower_since is not None and now - self._lower_since > _LOST_PLACE_S
+        return self._lower_since is not None and now - self._lower_since > LOST_PLACE_S
 
     def _go_live(self) -> bool:
         position = self._hub.last_mark

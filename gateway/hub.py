@@ -233,8 +233,9 @@ class Hub:
         self._in_batch = False
         self.seals += 1
         if mark.alls != self._alls:
-            self._alls = mark.alls
-            self._moves.update(dict.fromkeys(self._held))
+            changed, self._alls = self._alls ^ mark.alls, mark.alls
+            for channel in (*(f"{event_type}.*" for event_type in changed), ALL):
+                self._moves.update(self._holders.get(channel, {}))
         return bool(self._moves)
 
     def flush(self) -> Iterator[tuple[bytes, Iterable[Hashable]]]:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.catchup import LOST_PLACE_S
 from gateway.counted import CountedOutbox
 from gateway.groups import encode_frame
 from gateway.hub import Hub
@@ -68,6 +69,7 @@ class Replay:
         self._skipped = self._make_skipped()
         self._position = lane.position
         self._left_us = lane.position.received_us
+        self._began_us = hub.last_mark.received_us
         self._told_us = 0  # up to then a gap is told
         self._is_ready = False
         self._lane = outbox.receipt.open_lane(lane.position, lane.channels, self._got)
@@ -114,7 +116,7 @@ class Replay:
         Never what the hub does not have yet: whoever gives a channel up and asks for it again is at the hub's mark.
         """
         live = self._hub.last_mark
-        if live.epoch < self._position.epoch <= self._hub.lost_epoch:
+        if live.epoch < self._position.epoch and self._has_epoch_been_lost(live):
             self._tell_unheld(live)
             self._position = live
         entries, is_logged, is_end = await self._reader.read(self._position)
@@ -135,6 +137,10 @@ class Replay:
             self._position = live
         self._send()
         return not is_end
+
+    def _has_epoch_been_lost(self, live: Mark) -> bool:
+        """Whether a lower epoch is a new beginning: this gateway has seen it, or it goes on (gateway/catchup.py)."""
+        return self._position.epoch <= self._hub.lost_epoch or live.received_us - self._began_us > LOST_PLACE_S * 1e6
 
     async def _until_writable(self) -> None:
         """Wait for a slow client, which may give channels up meanwhile: what it gets next is collected after that."""

@@ -146,7 +146,7 @@ async def test_a_lower_epoch_that_goes_on_is_a_new_beginning_and_one_that_ends_i
     behind = Behind()
     await behind.get_mark(lower)
     await behind.get_mark(make_mark(5)._replace(events=0))
-    monkeypatch.setattr("gateway.catchup._LOST_PLACE_S", 0.0)
+    monkeypatch.setattr("gateway.catchup.LOST_PLACE_S", 0.0)
     await behind.get_mark(lower)
     assert behind.hub.last_mark.epoch == 7 and behind.member.numbers == []
     await behind.get_mark(lower)

@@ -230,3 +230,14 @@ def test_a_channel_that_was_caught_up_goes_on_live_while_its_wildcard_is_still_c
     bus.trade("A", 1)
     bus.trade("B", 2)
     assert bus.mark() == {"a": [1]}
+
+
+def test_a_type_that_is_published_whole_from_now_on_concerns_nobody_else() -> None:
+    """Else whoever asks for a wildcard has each gateway look at all that all clients hold, again and again."""
+    bus = Bus()
+    bus.hold("exact", "T.AAPL")
+    bus.hold("other", "Q.*")
+    bus.hold("whole", "T.*")
+    bus.hold("all", "*")
+    bus.hub.seal(Mark(bus.epoch, 1, 1, 0, frozenset("T")))
+    assert bus.hub._moves.keys() == {"whole", "all"}

@@ -1,5 +1,6 @@
 """What a replay tells of what it cannot give: the log has forgotten it, or upstream may never have sent it."""
 
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -131,6 +132,21 @@ async def test_whoever_left_in_an_epoch_that_was_lost_with_redis_is_told_and_goe
     world.next.append(lambda: world.publish_mark(make_late(EPOCH - 1, 5, 5.1), {"T.AAPL": trades(5)}))
     await world.follow(replay)
     assert world.read() == [f"events from 100 to 8000 may be missing: {UNHELD}", 5]
+
+
+async def test_an_epoch_that_was_lost_before_this_gateway_began_is_known_by_a_lower_one_that_goes_on() -> None:
+    world = World("T.AAPL")
+    world.hub.begin(make_late(EPOCH - 1, 4, 5))
+    replay = world.make_replay()
+    world.stream.entries.clear()
+    at_s = 5.0
+    for sequence in range(5, 13):
+        at_s += 1.0
+        world.next.append(
+            partial(world.publish_mark, make_late(EPOCH - 1, sequence, at_s), {"T.AAPL": trades(sequence)})
+        )
+    await world.follow(replay)
+    assert world.read() == [f"events from 100 to 15000 may be missing: {UNHELD}", 12]
 
 
 async def test_who_was_back_in_time_is_told_nothing_however_long_it_takes_to_give_it_what_it_missed() -> None:
