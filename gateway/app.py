@@ -63,7 +63,7 @@ class Gateway:
         )
         self._bus_connected = asyncio.Event()
         self._listener.on_connected = self._on_bus_connected
-        self._listener.catchup.is_counted = self._interest.is_counted
+        self._listener.catchup.may_go_on_to = self._interest.may_go_on_to
         self._listener.on_moved = self._on_change
         self._door.find_trouble = self._listener.find_trouble
         self._interest.on_ready = self._on_change

@@ -6,9 +6,8 @@ Ingest writes a batch to the log before it publishes it, so a reading that began
 As soon as the position equals the last live mark, what was put aside is the beginning of the next batch, and we are
 live.  If the log does not have all that lies between, the members are told the gap.
 
-A new epoch is not gone on to before this gateway's counts surely are in Redis (`is_counted`).  If they were not, as
-after a standstill, the ingest that took over knew nothing of our channels; the interest then tells our members the gap,
-which must come before the first event of that epoch.
+After a standstill, or a long loss of the bus, upstream may not have been asked for our channels.  The interest finds
+that out and tells our members the gap, which must come before what follows it: until then we stay (`may_go_on_to`).
 
 Epochs grow.  Marks of a lower one come from an ingest that lost its place and does not know yet, for its lease at most;
 if they go on, Redis lost the epoch with all its data, and the clock by which the next was made was behind.
@@ -43,7 +42,7 @@ class CatchUp:
         self._hub = hub
         self._seal = seal
         self._flush = flush
-        self.is_counted: Callable[[], bool] = lambda: True
+        self.may_go_on_to: Callable[[Mark], bool] = lambda _mark: True
         self._wake = asyncio.Event()
         self._starts = 0  # a reading that began before the last one proves nothing
         self._live: Mark | None = None  # the last live mark since we are behind
@@ -84,7 +83,7 @@ class CatchUp:
 
     def _go_live(self) -> bool:
         position = self._hub.last_mark
-        if self._live is None or self._live[:2] != position[:2]:
+        if self._live is None or self._live[:2] != position[:2] or not self.may_go_on_to(self._live):
             return False
         self.is_behind = False
         self._seal(self._live)
@@ -115,7 +114,7 @@ class CatchUp:
             return self.is_behind
         size = 0
         for entry in entries:
-            if not self._may_go_on_to(entry.mark):
+            if not self.may_go_on_to(entry.mark):
                 self._flush()
                 return False
             if not entry.is_next:
@@ -131,14 +130,11 @@ class CatchUp:
         if not is_end:
             self._flush()
             return True
-        if live is not None and self._may_go_on_to(live):
+        if live is not None and self.may_go_on_to(live):
             self._jump(live, is_contiguous=is_logged or bool(entries))
         self._flush()
         self._go_live()
         return False  # else the next live mark says whether there is more
-
-    def _may_go_on_to(self, mark: Mark) -> bool:
-        return mark.epoch == self._hub.last_mark.epoch or self.is_counted()
 
     def _jump(self, live: Mark, *, is_contiguous: bool) -> None:
         """The log has been read to its end after this mark came; if it does not have it, it never will."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from gateway.held import Held
 from gateway.hub import Hub
 from gateway.listener import BusAway, Listener
+from shared.batch import Mark
 from shared.channels import ALL, find_cover
 from shared.demand import ASKED_S, HELD_S, LEASE_S, RENEW_S, Demand, LeaseLost
 from shared.names import Names
@@ -121,15 +122,21 @@ class Interest:
         await self._take_up()
         await self._let_go()
 
-    def is_counted(self) -> bool:
-        """Whether Redis surely has had our counts until now, so that whichever ingest took over knows of them."""
-        return self._doubts_settled == self._doubts and time.monotonic() - self._counted_at < LEASE_S
+    def may_go_on_to(self, mark: Mark) -> bool:
+        """Whether members may get what comes up to this mark: not before a gap that stands before it is told.
+
+        The ingest that had our counts asks for our channels until HELD_S after it lost them.  Another one knows of them
+        if Redis surely has had them until now.
+        """
+        unsure_s = time.monotonic() - self._counted_at
+        if mark.epoch == self._hub.last_mark.epoch:
+            return unsure_s < HELD_S
+        return unsure_s < LEASE_S and self._doubts_settled == self._doubts
 
     def _counted_again(self, epoch: int) -> None:
         """Tell our members what upstream may not have sent, if it was not asked for our channels meanwhile.
 
-        The ingest that had them goes on asking for HELD_S.  One that took over, of whose epoch nothing has come here
-        yet since catch-up waits for us (gateway/catchup.py), may know of nothing but what is counted now.
+        Nothing from after that has been given to them: catch-up waits for us.
         """
         now, now_s, position = time.monotonic(), time.time(), self._hub.last_mark
         unheld_s = now - self._counted_at - HELD_S

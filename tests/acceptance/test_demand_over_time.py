@@ -9,7 +9,7 @@ import pytest
 
 from shared.demand import CHUNK, LEASE_S
 from tests.flow import Flow, find_gaps
-from tests.processes import frozen
+from tests.processes import frozen, until
 from tests.proxy import running_proxy
 from tests.subscriber import Subscriber
 
@@ -67,6 +67,26 @@ async def test_who_stood_still_past_its_lease_while_ingest_was_replaced_tells_th
         (gap,) = find_gaps(still)
         assert set(gap.channels.split(",")) == {"T.AAPL", "Q.AAPL"} and gap.from_ms <= killed_ms
         assert find_gaps(late) == []
+
+
+async def test_who_stood_still_for_so_long_that_upstream_was_asked_no_more_tells_the_gap_before_what_follows_it(
+    tmp_path: Path,
+) -> None:
+    shorter = {"shared.demand.LEASE_S": 2.0, "shared.demand.RENEW_S": 0.5, "shared.demand.HELD_S": 3.0}
+    async with running_proxy(tmp_path, gateways=2, constants=shorter | {"ingest.reconcile.LINGER_S": 4.0}) as proxy:
+        still = await proxy.join("T.AAPL", gateway=0)
+        async with Flow(proxy.fake, ("T.AAPL",), 100.0) as flow:
+            await flow.until_caught_up(still)
+            with frozen(proxy.gateways[0].process.child):
+                await proxy.fake.wait_for(lambda: not proxy.fake.held(), 15.0)
+                unheard = flow.total + 20
+                await until(lambda: flow.total >= unheard, "trades that nobody hears")
+                late = await proxy.join("T.AAPL", gateway=1)
+                await flow.until_caught_up(late)
+            await flow.until_caught_up(still)
+            await flow.finish(still, late)
+        assert flow.judge_with_gaps(still) > 0 and find_gaps(late) == []
+        assert len(find_gaps(still)) == 1
 
 
 async def test_ten_thousand_channels_are_acked_within_a_second_in_few_messages(tmp_path: Path) -> None:

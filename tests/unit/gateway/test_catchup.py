@@ -120,19 +120,19 @@ async def test_the_gap_before_an_ingest_that_knows_nothing_of_the_last_ends_when
 
 
 @pytest.mark.parametrize("sequence", [0, 1])
-async def test_a_new_epoch_is_not_gone_on_to_before_this_gateway_is_counted(sequence: int) -> None:
+async def test_a_new_epoch_is_not_gone_on_to_before_the_interest_lets_us(sequence: int) -> None:
     """Its ingest may know nothing of what we hold, and our members must hear of that first."""
     newer = Mark(8, sequence, 4_000_000, sequence, frozenset())
     entries = [Entry(make_mark(6), [(b"T.A", make_payload(6))], 100, is_next=True)]
     if sequence:
         entries.append(Entry(newer, [(b"T.A", make_payload(7))], 100, is_next=True))
     behind = Behind(*entries)
-    behind.listener.catchup.is_counted = lambda: False
+    behind.listener.catchup.may_go_on_to = lambda mark: mark.epoch == 7
     for _ in range(2):
         await behind.get_mark(newer)
         assert behind.hub.last_mark == make_mark(6) and behind.listener.catchup.is_behind
         assert behind.member.numbers == [6]
-    behind.listener.catchup.is_counted = lambda: True
+    behind.listener.catchup.may_go_on_to = lambda _mark: True
     await behind.get_mark(newer)
     assert behind.hub.last_mark[:2] == newer[:2] and not behind.listener.catchup.is_behind
     assert behind.member.numbers == [6, 7][: 1 + sequence]

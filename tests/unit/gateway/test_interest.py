@@ -23,6 +23,8 @@ from tests.unit.gateway.frames import close_batch, read_events
 NAMES: Final = Names("stocks")
 WITHIN_S: Final = 5.0
 POLL_S: Final = 0.005
+SAME_EPOCH: Final = Mark(7, 2, 1, 0, frozenset())
+NEXT_EPOCH: Final = Mark(8, 0, 1, 0, frozenset())
 
 
 class Ear(Listener):
@@ -214,7 +216,7 @@ async def test_whoever_was_not_counted_while_another_ingest_took_over_is_told_th
     rig.counts.epoch = epoch
     rig.counts.lose()
     await rig.until(lambda: rig.counts.joins == joins + 1)
-    await rig.until(lambda: rig.interest.is_counted())
+    await rig.until(lambda: rig.interest.may_go_on_to(NEXT_EPOCH))
     back_ms = time.time() * 1000
     told = [message.split() for message in rig.members["a"].told]
     assert [words[-1] for words in told] == ["T.AAPL"] * tells
@@ -223,15 +225,18 @@ async def test_whoever_was_not_counted_while_another_ingest_took_over_is_told_th
         assert int(words[4]) - back_ms == pytest.approx(3000, abs=60)
 
 
-async def test_a_gateway_is_not_counted_for_sure_while_its_lease_may_have_run_out(
+async def test_a_new_epoch_is_not_gone_on_to_while_the_lease_may_have_run_out(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await rig.until(lambda: rig.interest.is_counted())
+    rig.mark()
+    await rig.until(lambda: rig.interest.may_go_on_to(NEXT_EPOCH))
     rig.interest.assert_again()
-    assert not rig.interest.is_counted()
-    await rig.until(lambda: rig.interest.is_counted())
+    assert not rig.interest.may_go_on_to(NEXT_EPOCH) and rig.interest.may_go_on_to(SAME_EPOCH)
+    await rig.until(lambda: rig.interest.may_go_on_to(NEXT_EPOCH))
     monkeypatch.setattr(gateway.interest, "LEASE_S", 0.0)
-    assert not rig.interest.is_counted()
+    assert not rig.interest.may_go_on_to(NEXT_EPOCH) and rig.interest.may_go_on_to(SAME_EPOCH)
+    monkeypatch.setattr(gateway.interest, "HELD_S", 0.0)
+    assert not rig.interest.may_go_on_to(SAME_EPOCH)
 
 
 async def test_a_lost_reply_to_an_acquire_is_made_good(rig: Rig) -> None:

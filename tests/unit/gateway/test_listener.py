@@ -1,6 +1,7 @@
 """The listener without a bus: what it does when Redis does not answer."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
@@ -9,6 +10,8 @@ import gateway.listener
 from gateway.hub import Hub
 from gateway.listener import BusAway, Listener
 from gateway.log import Log
+from shared.batch import Mark
+from shared.demand import LEASE_S
 from shared.names import Names
 
 NAMES = Names("stocks")
@@ -71,3 +74,18 @@ async def test_a_bus_is_away_from_the_beginning_until_it_is_heard_and_again_when
     assert listener.find_trouble() == ""
     monkeypatch.setattr(gateway.listener, "AWAY_S", -1.0)
     assert listener.find_trouble() == "no bus for 0 s"
+
+
+@pytest.mark.parametrize(("stood_s", "is_behind"), [(0.0, False), (LEASE_S - 1.0, False), (LEASE_S + 1.0, True)])
+async def test_after_a_standstill_what_has_piled_up_is_not_given_out_before_the_interest_lets_it(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, stood_s: float, is_behind: bool
+) -> None:
+    on_mark = listener.special[NAMES.mark.encode()]
+    listener.hub.begin(Mark(7, 1, 1, 1, frozenset()))
+    listener.catchup.may_go_on_to = lambda _mark: False
+    now_s = asyncio.get_running_loop().time()
+    monkeypatch.setattr(listener, "_loop", SimpleNamespace(time=lambda: now_s))
+    listener._on_heard()
+    now_s += stood_s
+    on_mark(b"7-1 2 0 -")
+    assert listener.catchup.is_behind == is_behind
