@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Set
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 from redis.exceptions import RedisError
 from websockets.exceptions import ConnectionClosed
@@ -26,6 +27,7 @@ from shared.protocol import CLOSE_POLICY, Status, error
 
 _log = logging.getLogger(__name__)
 PASSED: Final = "a wildcard that did not lack them came first"
+_MOST_ASKED: Final = 250  # pings under way, so for who is 100 s behind; beyond it more may come again after a kill
 _GIVEN_UP: Final = "they were given up before what was missed of them had come"
 
 
@@ -64,14 +66,24 @@ class Returning:
             client.start("taken over", self._yield(client, client.outbox))
 
     async def _confirm(self, client: Client, outbox: CountedOutbox) -> None:
-        """Ask again and again what has surely arrived."""
+        """Ask again and again what has surely arrived; a slow client answers when it has read up to the question."""
+        asked = 0
+
+        def hear(count: int, pong: asyncio.Future[float]) -> None:
+            nonlocal asked
+            asked -= 1
+            if client.resumer is not None and not pong.cancelled() and pong.exception() is None:
+                outbox.receipt.arrived(count)
+                client.resumer.confirm()
+
         try:
             while client.resumer is not None:
                 await asyncio.sleep(SAVE_S)
-                count = outbox.note()
-                await (await client.connection.ping())
-                outbox.receipt.arrived(count)
-                client.resumer.confirm()
+                if asked < _MOST_ASKED:
+                    count = outbox.note()
+                    pong = cast("asyncio.Future[float]", await client.connection.ping())
+                    asked += 1
+                    pong.add_done_callback(partial(hear, count))
         except ConnectionClosed:
             return
 
