@@ -12,6 +12,7 @@ from websockets.protocol import State as WsState
 from gateway.counted import ACKED_WITHIN_S, LOOK_S
 from gateway.groups import encode_frame
 from gateway.outbox import Outbox
+from gateway.replay import Replay
 from gateway.resume import Resumer
 from gateway.session import Session
 from shared.protocol import CLOSE_POLICY, Status, encode_statuses, slow_consumer
@@ -19,6 +20,9 @@ from shared.protocol import CLOSE_POLICY, Status, encode_statuses, slow_consumer
 _log = logging.getLogger(__name__)
 CLOSE_WITHIN_S: Final = 2.0
 _UNREAD_BYTES: Final = 4 * 1024 * 1024  # pongs and acks to a client that reads nothing; beyond it the socket is cut
+# Of exact channels, under way at once.  Whoever subscribes channel by channel gets all that it asks for meanwhile with
+# the next one; each for itself, some hundreds of them would keep this process busy for ever.
+MOST_REPLAYS: Final = 4
 _numbers = itertools.count(1)
 
 
@@ -96,6 +100,8 @@ class Client:
         self.name = name
         self.resumer: Resumer | None = None  # of a client with a name, once it has authenticated
         self.given_up: set[str] = set()  # but to come on until a wildcard above it does; part of what was held then
+        self.replays = asyncio.Semaphore(MOST_REPLAYS)
+        self.last_replay: Replay | None = None  # of exact channels; it may not have begun
         self._tasks: asyncio.TaskGroup | None = None
         self._started: list[asyncio.Task[None]] = []
         peer: Any = connection.remote_address

@@ -49,6 +49,11 @@ class Receipt:
         self.lanes[LIVE].channels -= lane.channels
         return self._last_lane
 
+    def extend_lane(self, number: int, channels: Set[str]) -> None:
+        """These channels follow with the lane, of which nothing is written yet."""
+        self.lanes[number].channels |= channels
+        self.lanes[LIVE].channels -= channels
+
     def wrote(self, count: int, mark: Mark, lane: int = LIVE, *, joins: bool = False) -> None:
         """With `count` bytes in all, the lane is written up to the mark; `joins`: from there on it is live."""
         if self._notes and self._notes[-1][0] == count and self._notes[-1][1] == lane and not self._notes[-1][3]:

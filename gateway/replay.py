@@ -63,7 +63,7 @@ class Replay:
         self._notices = names.notices.encode()
         self._outbox = outbox
         self._until_mark = until_mark
-        self._channels = frozenset(lane.channels)
+        self._channels = set(lane.channels)
         self._apart = frozenset(apart)
         self._got = sorted(got, key=lambda some: some.position[:2])
         self._skipped = self._make_skipped()
@@ -71,9 +71,11 @@ class Replay:
         self._left_us = lane.position.received_us
         self._began_us = hub.last_mark.received_us
         self._told_us = 0  # up to then a gap is told
+        self._has_begun = False
         self._is_ready = False
         self._lane = outbox.receipt.open_lane(lane.position, lane.channels, self._got)
         self._choose()
+        self._is_exact = not self._whole
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -84,8 +86,19 @@ class Replay:
         self._exact = {self._names.get_bus_channel(c).encode() for c in self._cover if not is_wildcard(c)}
         self._whole = {get_event_type(channel) for channel in self._cover if is_wildcard(channel)}
 
+    def extend(self, lane: Lane) -> bool:
+        """Give the exact channels of this lane as well, if it has not begun and they are at the same place."""
+        if self._has_begun or not self._is_exact or lane.position[:2] != self._position[:2]:
+            return False
+        self._channels |= lane.channels
+        self._outbox.receipt.extend_lane(self._lane, lane.channels)
+        return True
+
     async def run(self) -> None:
         """Return when the client is live on these channels, or holds them no more; raises redis.RedisError."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._choose()
         ready_at = 0
         while not self._outbox.is_closed and (late := self._hub.find_late(self._outbox) & self._channels):
             if not self._is_ready and self._hub.are_ready(late):
@@ -99,7 +112,7 @@ class Replay:
             # What is listened to only now may lack the beginning of the batch under way, so a mark must have come.
             if self._is_ready and self._hub.seals > ready_at:
                 await self._outbox.until_writable()
-                if self._hub.let_in(self._outbox, self._channels, self._position):
+                if self._hub.let_in(self._outbox, frozenset(self._channels), self._position):
                     self._outbox.join(self._position, self._lane)
                     return
             await self._until_mark()

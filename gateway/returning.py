@@ -124,11 +124,17 @@ class Returning:
     def _start_replay(self, client: Client, outbox: CountedOutbox, taken: Taken, others: Set[str]) -> None:
         # What comes live already, or is caught up in a lane of its own, comes from there alone.
         whole = {part for part in expand(self._names.feed, taken.lane.channels) if is_wildcard(part)}
+        if not whole and client.last_replay is not None and client.last_replay.extend(taken.lane):
+            return
         begun = {other for other in others if is_covered(other, whole)}
         apart = self._find_apart(outbox, begun, self._hub.find_late(outbox) - taken.lane.channels)
         got = [*taken.got, Lane(self._hub.last_mark, begun - apart)]
         replay = Replay(self._reader, self._hub, self._names, outbox, taken.lane, self._until_mark, apart, got)
-        client.start("replay", self._replay(client, replay))
+        if whole:  # it may have to wait for the exact ones
+            client.start("replay", self._replay(client, replay))
+        else:
+            client.last_replay = replay
+            client.start("replay", self._replay_in_turn(client, replay))
 
     def _find_apart(self, outbox: Outbox, channels: Iterable[str], late: Set[str]) -> set[str]:
         """Those that come live, or are caught up in a lane of their own or of a wildcard that is late."""
@@ -137,6 +143,10 @@ class Returning:
             for channel in channels
             if not late.isdisjoint((channel, get_wildcard(channel))) or self._hub.has_joined(outbox, channel)
         }
+
+    async def _replay_in_turn(self, client: Client, replay: Replay) -> None:
+        async with client.replays:
+            await self._replay(client, replay)
 
     async def _replay(self, client: Client, replay: Replay) -> None:
         while True:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from gateway.client import MOST_REPLAYS
 from tests.property.examples import TIMEOUT_S, histories
 from tests.property.visit import EXACT, Lanes, Visit
 
@@ -41,10 +42,10 @@ class ReturningHistories(RuleBasedStateMachine):
     def run_now(self, what: Coroutine[Any, Any, None]) -> None:
         self.runner.run(what)
 
-    @initialize(lanes=st.sampled_from(RECORDS), away=st.integers(3, 6))
-    def begin(self, lanes: Lanes, away: int) -> None:
+    @initialize(lanes=st.sampled_from(RECORDS), away=st.integers(3, 6), replays=st.sampled_from((1, MOST_REPLAYS)))
+    def begin(self, lanes: Lanes, away: int, replays: int) -> None:
         async def begin() -> None:
-            self.visit = Visit(lanes, away)
+            self.visit = Visit(lanes, away, replays)
 
         self.run_now(begin())
 

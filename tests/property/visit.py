@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
-from gateway.client import Client
+from gateway.client import MOST_REPLAYS, Client
 from gateway.interest import Interest
 from gateway.keys import Keys
 from gateway.log import Log
@@ -85,8 +85,9 @@ class Edges:
 class Visit:
     """The client held the channels of each lane before, and has each up to the mark with the lane's number."""
 
-    def __init__(self, lanes: Lanes, away: int) -> None:
+    def __init__(self, lanes: Lanes, away: int, replays: int = MOST_REPLAYS) -> None:
         self._lanes = lanes
+        self._replays = replays
         self._frames_before = 0  # this connection
         self._gaps: list[str] = []  # told, but not received
         self._given_up: set[str] = set()  # on this connection, exact channels
@@ -125,6 +126,7 @@ class Visit:
         connection: Any = SimpleNamespace(outbox=None, remote_address=None)
         self.session = Session("stocks", lambda key: key == KEY)
         self.client = Client(connection, self.session, self._world.outbox, "bot")
+        self.client.replays = asyncio.Semaphore(self._replays)
         self.client.start = self._start  # type: ignore[method-assign, assignment]
         self.session.receive(json.dumps({"action": "auth", "params": KEY}))
         self.client.resumer = Resumer("bot", "a/1", missed, self._world.receipt)

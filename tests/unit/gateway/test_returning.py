@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from websockets.exceptions import ConnectionClosedOK
 
 import gateway.returning
+from gateway.client import MOST_REPLAYS
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.outbox import Outbox
 from gateway.receipt import LIVE
@@ -169,3 +170,34 @@ async def test_the_last_word_is_what_arrived_if_that_is_known(rig: Rig, exc: Exc
     rig.outbox.end(exc, has_said_goodbye=True)
     await rig.returning.end(rig.client)
     assert rig.records.ended == [["T.A", "T.B"] if exc else ["Q.A", "T.A", "T.B"]]
+
+
+async def test_who_subscribes_channel_by_channel_gets_what_it_asks_for_meanwhile_with_the_next_replay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each replay goes over all of the log, so that hundreds of them would never end."""
+    channels = [f"T.S{number:03}" for number in range(100)]
+    rig = Rig(*channels)
+    await rig.claim()
+    begun: list[Replay] = []
+
+    async def run(self: Replay) -> None:
+        self._has_begun = True
+        begun.append(self)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Replay, "run", run)
+    tasks: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(rig.client, "start", lambda _what, work: tasks.append(asyncio.create_task(work)))
+    for channel in channels:
+        rig.add(channel)
+        await asyncio.sleep(0)
+    assert (len(begun), len(tasks)) == (MOST_REPLAYS, MOST_REPLAYS + 1)
+    tasks[0].cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [len(replay._channels) for replay in begun] == [1] * MOST_REPLAYS + [100 - MOST_REPLAYS]
+    assert rig.late == set(channels)
+    for task in tasks:
+        task.cancel()
+    rig.end_tasks()
