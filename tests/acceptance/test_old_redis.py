@@ -19,7 +19,7 @@ async def test_what_was_asked_for_since_redis_was_saved_is_counted_again(tmp_pat
         first.abort()
         await proxy.until_refcount({"T.MSFT": 1})
         proxy.redis.server.kill()
-        await proxy.redis.start_empty()  # but for the dump
+        await proxy.redis.start_saved()
         await proxy.until_refcount({"T.MSFT": 1}, within_s=RECOVERED_S)
         assert "lease lost" not in proxy.gateways[0].process.output
         await proxy.emit(TRADE % 2, client)
