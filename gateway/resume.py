@@ -9,7 +9,8 @@ So nothing is lost; and what is doubled is at most what arrived after the last p
 killed.  A proxy between us and the client acknowledges in its place: through one, what it holds at the end is lost.
 
 A name has one connection.  Whoever comes with it while it is in use elsewhere takes it over, and waits HAND_OVER_S at
-most for the other gateway to write the position.
+most for the other gateway to write the position.  Each connection has a later claim than those before it, and only a
+record of a later one says that the name is lost: a Redis that comes back with older data has records of earlier ones.
 """
 
 import asyncio
@@ -53,7 +54,8 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    owner: str  # the gateway that serves the client, or last did, and the number of the connection there
+    """What a gateway says; before it there is the claim, which is the script's alone (shared/lua/record.lua)."""
+
     is_open: bool
     parts: list[_Part]
 
@@ -80,7 +82,8 @@ class Resumer:
 
     def __init__(self, name: str, owner: str, missed: list[Lane], receipt: Receipt) -> None:
         self.name = name
-        self.owner = owner
+        self.owner = owner  # its gateway, and the number of the connection there
+        self.claim = 0  # until it has taken the name over
         self.missed = Missed(missed)
         self.receipt = receipt
         self.taken_over = asyncio.Event()
@@ -137,7 +140,7 @@ class Resumption:
                     return None  # a live connection may have the name
                 await self._keep_name(name)
                 resumer = Resumer(name, owner, _find_missed(record), receipt)
-                await self._write({name: resumer}, is_open=True, takes_over=True)
+                await self._write({name: resumer}, is_open=True)
             except (RedisError, OSError) as exc:
                 if not said:
                     _log.warning("resume %s: its record cannot be read (%s), it waits", name, exc)
@@ -243,29 +246,26 @@ class Resumption:
             except (RedisError, OSError):
                 _log.debug("resume: records are not written, Redis does not answer")
 
-    async def _write(self, resumers: dict[str, Resumer], *, is_open: bool, takes_over: bool = False) -> None:
-        """Write records; whoever has lost its name meanwhile is told."""
+    async def _write(self, resumers: dict[str, Resumer], *, is_open: bool) -> None:
+        """Write records; who has no claim yet takes its name over, and who has lost its name meanwhile is told."""
         if not resumers:
             return
         confirmed = {name: resumer.confirmed for name, resumer in resumers.items()}
         async with self._redis.pipeline(transaction=False) as pipe:
             for name, resumer in resumers.items():
-                text = _encode(_Record(resumer.owner, is_open, confirmed[name]))
+                headless = _encode(_Record(is_open, confirmed[name])).removeprefix(b"{")
                 is_large = sum(len(part.channels) for part in confirmed[name]) > LARGE
                 kept_s = _LARGE_KEPT_S if is_large and not is_open else _KEPT_S
-                args: list[int | bytes] = [_encode_open(resumer.owner), int(takes_over), text, kept_s]
+                args: list[int | bytes] = [resumer.claim, int(time.time() * 1000), headless, kept_s]
                 await self._record(keys=[self._names.get_resume(name)], args=args, client=pipe)
             replies: Any = await pipe.execute()
-        for (name, resumer), is_ours in zip(resumers.items(), replies, strict=True):
-            if not is_ours:
+        for (name, resumer), claim in zip(resumers.items(), replies, strict=True):
+            if not claim:
                 resumer.taken_over.set()
-            elif self.open.get(name) is resumer:
+                continue
+            resumer.claim = claim
+            if self.open.get(name) is resumer:
                 self._written[name] = confirmed[name]
-
-
-def _encode_open(owner: str) -> bytes:
-    """How the record of a connection begins while it is open: all that must be looked at before it is replaced."""
-    return _encode(_Record(owner, True, [])).removesuffix(b"[]}")
 
 
 def _find_missed(record: _Record | None) -> list[Lane]:

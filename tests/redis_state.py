@@ -20,6 +20,18 @@ class RedisState(NamedTuple):
 
     async def start_empty(self) -> None:
         """The server anew on the same port, after `server.kill()`."""
+        assert not self._has_dump()
+        await self._start()
+
+    async def start_saved(self) -> None:
+        """The same, with what it held at `client.save()`."""
+        assert self._has_dump()
+        await self._start()
+
+    def _has_dump(self) -> bool:
+        return self.server.path.with_name("dump.rdb").exists()
+
+    async def _start(self) -> None:
         await asyncio.to_thread(self.server.start)
         await self.client.connection_pool.disconnect()  # those to the server before
 

@@ -1,6 +1,7 @@
 """`?resume=NAME`: a client that comes back, to any gateway, gets what it missed and nothing twice."""
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -341,6 +342,37 @@ async def test_a_gateway_leaves_though_redis_is_away_and_a_named_client_waits_fo
         assert await proxy.gateways[1].process.stop(within_s=10) == 0
         assert await waits.until_closed() == 1012
         await proxy.redis.start_empty()
+
+
+async def is_recorded_since(proxy: Proxy, at: float) -> bool:
+    """Whether the client's record in Redis says that it has got something that was received after `at`."""
+    record = json.loads(await proxy.redis.client.get("polygon:{stocks}:resume:bot-1") or b'{"parts":[]}')
+    return any(part["received_us"] > at * 1e6 for part in record["parts"])
+
+
+async def test_redis_that_comes_back_with_data_from_before_the_client_reconnected_leaves_it_connected(
+    tmp_path: Path,
+) -> None:
+    """The record there is of the connection before: no take-over; and where the client got to is kept again."""
+    async with running_proxy(tmp_path) as proxy, flowing(proxy) as flow:
+        first = await come(proxy, "T.AAPL")
+        await until_beyond(first, flow.sent + 50)
+        await until(lambda: proxy.redis.client.exists("polygon:{stocks}:resume:bot-1"), "a record")
+        await proxy.redis.client.save()
+        await first.close()
+        second = await come(proxy, "T.AAPL")
+        await until_beyond(second, flow.sent + 50)
+        proxy.redis.server.kill()
+        killed_at = time.time()
+        await proxy.redis.start_saved()
+        await until_beyond(second, flow.sent + 50)
+        await until(lambda: is_recorded_since(proxy, killed_at), "its record is kept again")
+        assert second.is_open
+        await second.close()
+        third = await come(proxy, "T.AAPL")
+        await until_beyond(third, flow.sent + 50)
+        got = numbers(first, second, third)
+        assert got == list(range(got[0], got[-1] + 1))
 
 
 async def test_a_channel_that_was_acked_just_before_a_kill_is_caught_up(tmp_path: Path) -> None:

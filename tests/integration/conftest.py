@@ -26,7 +26,7 @@ _ONCE: Final = Retry(NoBackoff(), 0)  # by itself redis-py tries for seconds
 
 
 class RedisServer:
-    """A redis-server that stores nothing, on a free port of localhost and on a unix socket; killed at the end."""
+    """A redis-server that stores nothing unasked, on a free port of localhost and a unix socket; killed at the end."""
 
     def __init__(self, *options: str) -> None:
         self._options = options
@@ -71,7 +71,7 @@ class RedisServer:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, and with it all that it held."""
+        """End it at once, and with it all that it held and was not told to SAVE."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
