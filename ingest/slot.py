@@ -29,6 +29,7 @@ RENEW_S: Final = 0.5
 _ANSWER_WITHIN_S: Final = 1.0
 _LEAVE_WITHIN_S: Final = 1.0
 _EMPTY: Final = -2
+_NOBODY: Final = -1
 
 
 class Slot:
@@ -44,6 +45,7 @@ class Slot:
         self._has_met_holder = False  # a process that never met one need not wait for it
         self._may_take_at = 0.0
         self._answered_at = float("inf")
+        self._has_failed = False  # the last time that Redis was asked
         self.sure = asyncio.Event()
         self.taken = asyncio.Event()
         self.lost = asyncio.Event()
@@ -70,6 +72,7 @@ class Slot:
                     await self._renew()
                 saying = "" if self.epoch else "standing by: another ingest has the upstream slot"
             except (RedisError, OSError, TimeoutError) as exc:
+                self._has_failed = True
                 saying = f"slot: Redis does not answer ({exc or type(exc).__name__})"
             if saying and saying != said:
                 _log.warning(saying)
@@ -81,9 +84,12 @@ class Slot:
         epoch = await self._ask(may_take=False)
         is_emptied = epoch == _EMPTY and self._has_met_holder
         self._has_met_holder = epoch >= 0
-        if is_emptied or asked_at - self._answered_at > 2 * RENEW_S:
+        # A new process may have come just before Redis; but one that is empty, too, is that of a new system.
+        is_back = asked_at - self._answered_at > 2 * RENEW_S or (self._has_failed and epoch == _NOBODY)
+        if is_emptied or is_back:
             self._may_take_at = asked_at + LEASE_S  # Redis was away: its holder, who has batches for it, comes first
         self._answered_at = time.monotonic()
+        self._has_failed = False
         if epoch < 0:
             if asked_at < self._may_take_at:
                 return

@@ -162,6 +162,20 @@ async def test_after_an_outage_that_the_holder_did_not_survive_a_standby_takes_o
     assert standby.epoch > holder.epoch
 
 
+async def test_new_process_that_was_there_before_redis_came_back_leaves_the_slot_to_its_holder(world: World) -> None:
+    holder = world.add()
+    epoch = await world.claim(holder)
+    world.wait(LEASE_S + 1.0)
+    new = world.add()
+    new._has_failed = True  # as `Slot.run` notes it
+    assert await world.claim(new) == 0
+    world.wait(RENEW_S)
+    assert await world.claim(new) == 0
+    assert await world.claim(holder) == epoch
+    await world.live([holder, new], 5.0)
+    assert world.epochs == [epoch]
+
+
 async def test_new_process_takes_an_empty_redis_at_once(world: World) -> None:
     assert await world.claim(world.add()) > 0
 
