@@ -115,6 +115,7 @@ class Interest:
             await self._demand.acquire(self._id, self._taken)
             self._counted_again(await self._demand.get_epoch())
             self._doubts_settled = doubts
+            self._renew_at = 0.0  # the new lease has no statistics yet
         if (now := time.monotonic()) >= self._renew_at:
             await self._demand.renew(self._id, self._get_statistics())
             self._counted_at = now

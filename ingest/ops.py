@@ -98,12 +98,7 @@ class Ops:
             problems.append(f"upstream is not live ({upstream['state']})")
         if not gateways:
             problems.append("no gateway is running")
-        now_s = time.time()
-        problems += [
-            f"gateway {ident} has not seen a mark for {now_s - numbers['last_mark']:.0f} s"
-            for ident, numbers in gateways.items()
-            if now_s - numbers.get("last_mark", 0.0) > _STALE_MARK_S
-        ]
+        problems += filter(None, (_find_problem(ident, numbers) for ident, numbers in gateways.items()))
         test_data: Indicator | None = upstream.get("test_data")
         body = {
             "status": "failing" if problems else "ok",
@@ -135,6 +130,14 @@ class Ops:
         registry = CollectorRegistry()
         registry.register(_Snapshot(self._get_upstream(), gateways))
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
+
+
+def _find_problem(ident: str, numbers: dict[str, float]) -> str:
+    """What is wrong with a gateway, by the numbers in its lease; empty if nothing is."""
+    if "last_mark" not in numbers:
+        return f"gateway {ident} has just come"
+    silent_s = time.time() - numbers["last_mark"]
+    return f"gateway {ident} has not seen a mark for {silent_s:.0f} s" if silent_s > _STALE_MARK_S else ""
 
 
 def _make_test_data_metric(indicator: Indicator | None) -> Metric:

@@ -292,7 +292,7 @@ async def test_epochs_that_begin_anew_behind_the_old_ones_are_followed_and_cost_
     async with running_redis() as redis:
         ahead = int(time.time() * 1000) + 600_000
         await redis.client.hset("polygon:{stocks}:upstream", "epoch", str(ahead))
-        async with running_proxy(tmp_path, redis=redis, constants={"gateway.catchup._LOST_PLACE_S": 3.0}) as proxy:
+        async with running_proxy(tmp_path, redis=redis, constants={"gateway.catchup.LOST_PLACE_S": 3.0}) as proxy:
             client = await proxy.join("T.S00")
             await proxy.emit(b'{"ev":"T","sym":"S00","q":1}', client)
             proxy.ingest.child.kill()
