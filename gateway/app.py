@@ -71,7 +71,8 @@ class Gateway:
     def _on_bus_connected(self) -> None:
         self._bus_connected.set()
         self._resumption.forget()
-        self._interest.assert_again()  # Redis may have come back with what it had a moment ago
+        if self._listener.reconnects:
+            self._interest.assert_again()  # Redis may have come back with what it had a moment ago
 
     def _on_change(self) -> None:
         self._door.on_change()

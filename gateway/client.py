@@ -100,8 +100,8 @@ class Client:
         self.name = name
         self.resumer: Resumer | None = None  # of a client with a name, once it has authenticated
         self.given_up: set[str] = set()  # but to come on until a wildcard above it does; part of what was held then
-        self.replays = asyncio.Semaphore(MOST_REPLAYS)
-        self.last_replay: Replay | None = None  # of exact channels; it may not have begun
+        self.replays = 0  # of exact channels, under way
+        self.next_replays: dict[tuple[int, int], Replay] = {}  # the last one from each place; it may have begun
         self._tasks: asyncio.TaskGroup | None = None
         self._started: list[asyncio.Task[None]] = []
         peer: Any = connection.remote_address

@@ -39,6 +39,7 @@ class Hub:
         self._alls: frozenset[str] = frozenset()
         self._in_batch = False
         self.last_mark = NOTHING  # the position
+        self.live_epoch = 0  # of the last mark that came live, though we may not be there yet
         self.lost_epoch = 0  # the last one before epochs began anew, lower
         self.missed_batches = 0
         self.moves_made = 0

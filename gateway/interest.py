@@ -142,9 +142,10 @@ class Interest:
         now, now_s, position = time.monotonic(), time.time(), self._hub.last_mark
         unheld_s = now - self._counted_at - HELD_S
         self._counted_at = now
-        if not self._taken or (unheld_s <= 0 and epoch <= position.epoch):
+        has_changed = 0 < position.epoch < epoch
+        if not self._taken or not (has_changed or unheld_s > 0):
             return
-        first_ms = position.received_us // 1000 if epoch > position.epoch else int((now_s - unheld_s) * 1000)
+        first_ms = position.received_us // 1000 if has_changed else int((now_s - unheld_s) * 1000)
         last_ms = int((now_s + ASKED_S) * 1000)
         _log.error("gap: %s, from %d to %d", _UNHELD, first_ms, last_ms)
         self._listener.tell(make_gap(first_ms, last_ms, _UNHELD, self._taken))

@@ -118,6 +118,7 @@ class Listener:
             _log.error("bus: not a mark: %r", text[:100])
             return
         self.last_mark_s = time.time()
+        self.hub.live_epoch = mark.epoch
         has_stood_still = self._get_silent_s() > AWAY_S  # without a loss of the bus: this process did
         self._on_heard()
         if not self.catchup.is_behind and (has_stood_still or not self.hub.is_next(mark)):

@@ -1,5 +1,6 @@
 """Gives one client, from the log, what it missed on some channels, until the hub can let it in between two batches."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Final
@@ -69,13 +70,12 @@ class Replay:
         self._skipped = self._make_skipped()
         self._position = lane.position
         self._left_us = lane.position.received_us
-        self._began_us = hub.last_mark.received_us
+        self._lower_since: float | None = None  # loop time of the first live mark of a lower epoch, if all since are
         self._told_us = 0  # up to then a gap is told
         self._has_begun = False
         self._is_ready = False
         self._lane = outbox.receipt.open_lane(lane.position, lane.channels, self._got)
         self._choose()
-        self._is_exact = not self._whole
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -86,13 +86,22 @@ class Replay:
         self._exact = {self._names.get_bus_channel(c).encode() for c in self._cover if not is_wildcard(c)}
         self._whole = {get_event_type(channel) for channel in self._cover if is_wildcard(channel)}
 
-    def extend(self, lane: Lane) -> bool:
-        """Give the exact channels of this lane as well, if it has not begun and they are at the same place."""
-        if self._has_begun or not self._is_exact or lane.position[:2] != self._position[:2]:
+    def extend(self, channels: Set[str]) -> bool:
+        """Give these exact channels, which are at the same place, as well.
+
+        False if it has begun; or if these, unlike its own, come back so late that a gap must be told.
+        """
+        if self._has_begun or (not self._left_us and self._is_long_ago(self._position.received_us)):
             return False
-        self._channels |= lane.channels
-        self._outbox.receipt.extend_lane(self._lane, lane.channels)
+        self._channels |= channels
+        self._outbox.receipt.extend_lane(self._lane, channels)
+        self._left_us = self._position.received_us
         return True
+
+    def note_ready(self) -> None:
+        """It waits to begin: what upstream is asked for again in time needs no gap, however long the rest takes."""
+        if self._hub.are_ready(self._hub.find_late(self._outbox) & self._channels) and not self._was_long_away():
+            self._left_us = 0
 
     async def run(self) -> None:
         """Return when the client is live on these channels, or holds them no more; raises redis.RedisError."""
@@ -121,7 +130,10 @@ class Replay:
 
     def _was_long_away(self) -> bool:
         """Whether the linger may have passed before upstream was asked again, and that is not told yet."""
-        return not self._told_us and 0 < self._left_us < self._hub.last_mark.received_us - HELD_S * 1e6
+        return not self._told_us and self._left_us > 0 and self._is_long_ago(self._left_us)
+
+    def _is_long_ago(self, us: int) -> bool:
+        return us < self._hub.last_mark.received_us - HELD_S * 1e6
 
     async def _read(self) -> bool:
         """Send what the log holds beyond the position; whether there may be more that can be sent now.
@@ -129,7 +141,7 @@ class Replay:
         Never what the hub does not have yet: whoever gives a channel up and asks for it again is at the hub's mark.
         """
         live = self._hub.last_mark
-        if live.epoch < self._position.epoch and self._has_epoch_been_lost(live):
+        if live.epoch < self._position.epoch and self._has_epoch_been_lost():
             self._tell_unheld(live)
             self._position = live
         entries, is_logged, is_end = await self._reader.read(self._position)
@@ -151,9 +163,13 @@ class Replay:
         self._send()
         return not is_end
 
-    def _has_epoch_been_lost(self, live: Mark) -> bool:
-        """Whether a lower epoch is a new beginning: this gateway has seen it, or it goes on (gateway/catchup.py)."""
-        return self._position.epoch <= self._hub.lost_epoch or live.received_us - self._began_us > LOST_PLACE_S * 1e6
+    def _has_epoch_been_lost(self) -> bool:
+        """Whether the lower epoch is a new beginning: this gateway saw it begin, or it goes on (gateway/catchup.py)."""
+        now = asyncio.get_running_loop().time()
+        is_lower = 0 < self._hub.live_epoch < self._position.epoch
+        self._lower_since = (self._lower_since or now) if is_lower else None
+        goes_on = self._lower_since is not None and now - self._lower_since > LOST_PLACE_S
+        return goes_on or self._position.epoch <= self._hub.lost_epoch
 
     async def _until_writable(self) -> None:
         """Wait for a slow client, which may give channels up meanwhile: what it gets next is collected after that."""

@@ -9,7 +9,7 @@ from typing import Final, cast
 from redis.exceptions import RedisError
 from websockets.exceptions import ConnectionClosed
 
-from gateway.client import Client, ClientConnection
+from gateway.client import MOST_REPLAYS, Client, ClientConnection
 from gateway.counted import CountedOutbox, CountedTransport
 from gateway.hub import Hub
 from gateway.log import Log
@@ -124,7 +124,9 @@ class Returning:
     def _start_replay(self, client: Client, outbox: CountedOutbox, taken: Taken, others: Set[str]) -> None:
         # What comes live already, or is caught up in a lane of its own, comes from there alone.
         whole = {part for part in expand(self._names.feed, taken.lane.channels) if is_wildcard(part)}
-        if not whole and client.last_replay is not None and client.last_replay.extend(taken.lane):
+        place = taken.lane.position[:2]
+        waiting = client.next_replays.get(place)
+        if not whole and waiting is not None and waiting.extend(taken.lane.channels):
             return
         begun = {other for other in others if is_covered(other, whole)}
         apart = self._find_apart(outbox, begun, self._hub.find_late(outbox) - taken.lane.channels)
@@ -133,7 +135,7 @@ class Returning:
         if whole:  # it may have to wait for the exact ones
             client.start("replay", self._replay(client, replay))
         else:
-            client.last_replay = replay
+            client.next_replays[place] = replay
             client.start("replay", self._replay_in_turn(client, replay))
 
     def _find_apart(self, outbox: Outbox, channels: Iterable[str], late: Set[str]) -> set[str]:
@@ -145,8 +147,12 @@ class Returning:
         }
 
     async def _replay_in_turn(self, client: Client, replay: Replay) -> None:
-        async with client.replays:
-            await self._replay(client, replay)
+        while client.replays >= MOST_REPLAYS:
+            replay.note_ready()
+            await self._until_mark()
+        client.replays += 1
+        await self._replay(client, replay)
+        client.replays -= 1
 
     async def _replay(self, client: Client, replay: Replay) -> None:
         while True:

@@ -22,7 +22,7 @@ class Lost:
 
     def add(self, batch: Encoded) -> None:
         """The oldest batch has to go."""
-        if batch.is_notice:
+        if batch.is_notice and batch.size <= NOTICES_BYTES:
             self._keep(batch)
             return
         self.batches += 1
@@ -37,6 +37,11 @@ class Lost:
         self._notices_bytes += notice.size
         while self._notices_bytes > NOTICES_BYTES:
             self._notices_bytes -= self._notices.popleft().size
+
+    @property
+    def has_notices(self) -> bool:
+        """Whether some are kept."""
+        return bool(self._notices)
 
     def take_notices(self) -> list[Encoded]:
         """Those that were kept, in order."""

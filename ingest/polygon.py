@@ -89,18 +89,25 @@ class Polygon:
 
         Raises TimeoutError.
         """
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S) as deadline:
+                return await self._converse_until_live(connection, deadline)
+        except TimeoutError:
+            connection.transport.abort()  # who does not answer would not answer a close frame either
+            raise
+
+    async def _converse_until_live(self, connection: ClientConnection, deadline: asyncio.Timeout) -> bool:
         state = self._upstream.session.state
-        async with asyncio.timeout(_ANSWER_WITHIN_S) as deadline:
-            while not self._upstream.is_over:
-                frame = await connection.recv(decode=False)
-                if not self._slot.is_sure():
-                    return False
-                self._intake.take(frame)
-                if state is not (state := self._upstream.session.state):
-                    deadline.reschedule(asyncio.get_running_loop().time() + _ANSWER_WITHIN_S)
-                if state is State.LIVE:
-                    self._backoff.reset()
-                    return True
+        while not self._upstream.is_over:
+            frame = await connection.recv(decode=False)
+            if not self._slot.is_sure():
+                return False
+            self._intake.take(frame)
+            if state is not (state := self._upstream.session.state):
+                deadline.reschedule(asyncio.get_running_loop().time() + _ANSWER_WITHIN_S)
+            if state is State.LIVE:
+                self._backoff.reset()
+                return True
         return False
 
 

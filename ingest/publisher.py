@@ -99,6 +99,8 @@ class Publisher:
 
     def has_answered(self, until_us: int) -> bool:
         """Whether Redis has answered all that was received until then (Unix us); on a busy feed more always waits."""
+        if self.lost.has_notices:
+            return False
         return not self._unanswered or self._unanswered[0].mark.received_us > until_us
 
     def publish(self, batch: Encoded) -> None:

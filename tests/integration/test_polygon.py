@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 import ingest.polygon
 from ingest.intake import Intake
@@ -82,3 +83,24 @@ async def test_who_lost_the_slot_while_it_was_connecting_does_not_authenticate()
         await until(lambda: upstream.state.startswith("down: another ingest may have the upstream slot by now"))
         assert fake.actions == []
         task.cancel()
+
+
+async def test_who_does_not_even_answer_a_close_frame_is_left_in_time() -> None:
+    came: list[float] = []
+    over = asyncio.Event()
+
+    async def hang(connection: ServerConnection) -> None:
+        came.append(asyncio.get_running_loop().time())
+        connection.transport.pause_reading()
+        await over.wait()
+        connection.transport.abort()
+
+    async with serve(hang, "127.0.0.1", 0) as server:
+        polygon, _ = make_polygon(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stocks", SomeSlot())
+        task = asyncio.create_task(polygon.run())
+        async with asyncio.timeout(10.0):
+            while len(came) < 2:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        over.set()
+    assert came[1] - came[0] < BACK_WITHIN_S

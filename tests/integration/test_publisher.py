@@ -309,9 +309,10 @@ async def test_what_clients_are_to_be_told_outlasts_an_overflow(rig: Rig, monkey
     for _ in range(10):
         rig.publisher.publish(rig.make_batch("x" * 400_000))
         rig.publisher.publish(rig.make_notice())
-    assert rig.publisher.lost.batches
+    assert rig.publisher.lost.batches and not rig.publisher.has_answered(0)
     rig.proxy.passes.set()
     await rig.until_flushed()
+    assert rig.publisher.has_answered(0)
     told = [(text, place) for text, place in rig.member.told if "upstream was away" in text]
     assert len(told) == 10
     for number, (text, place) in enumerate(told):
@@ -319,6 +320,16 @@ async def test_what_clients_are_to_be_told_outlasts_an_overflow(rig: Rig, monkey
         last_before = 6 + 3 * number
         assert all((n <= last_before) == (at < place) for at, n in enumerate(rig.member.numbers)), "it is in its place"
     assert rig.member.numbers == sorted(set(rig.member.numbers)) and rig.member.numbers[-1] == rig.get_all()[-1]
+
+
+async def test_who_is_cut_off_again_and_again_tries_it_less_often(rig: Rig) -> None:
+    until = asyncio.get_running_loop().time() + 2.0
+    while asyncio.get_running_loop().time() < until:
+        if (socket := rig.publisher._socket) is not None and socket.transport is not None:
+            socket.transport.abort()
+        await asyncio.sleep(POLL_S / 10)
+    assert 2 <= rig.publisher.reconnects <= 20, "without a delay some hundreds a second"
+    await rig.until(lambda: rig.publisher._socket is not None)
 
 
 async def test_frames_for_recorders_that_are_sent_again_are_there_once(rig: Rig) -> None:

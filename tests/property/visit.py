@@ -126,7 +126,7 @@ class Visit:
         connection: Any = SimpleNamespace(outbox=None, remote_address=None)
         self.session = Session("stocks", lambda key: key == KEY)
         self.client = Client(connection, self.session, self._world.outbox, "bot")
-        self.client.replays = asyncio.Semaphore(self._replays)
+        self.client.replays = MOST_REPLAYS - self._replays  # as if the others were under way
         self.client.start = self._start  # type: ignore[method-assign, assignment]
         self.session.receive(json.dumps({"action": "auth", "params": KEY}))
         self.client.resumer = Resumer("bot", "a/1", missed, self._world.receipt)

@@ -138,6 +138,17 @@ async def test_a_new_epoch_is_not_gone_on_to_before_the_interest_lets_us(sequenc
     assert behind.member.numbers == [6, 7][: 1 + sequence]
 
 
+async def test_who_misses_nothing_is_not_live_either_before_the_interest_lets_it() -> None:
+    behind = Behind()
+    behind.listener.catchup.start()
+    behind.listener.catchup.may_go_on_to = lambda _mark: False
+    await behind.get_mark(make_mark(5))
+    assert behind.listener.catchup.is_behind
+    behind.listener.catchup.may_go_on_to = lambda _mark: True
+    await behind.get_mark(make_mark(5))
+    assert not behind.listener.catchup.is_behind and behind.member.numbers == []
+
+
 async def test_a_lower_epoch_that_goes_on_is_a_new_beginning_and_one_that_ends_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

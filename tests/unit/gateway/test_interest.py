@@ -225,6 +225,17 @@ async def test_whoever_was_not_counted_while_another_ingest_took_over_is_told_th
         assert int(words[4]) - back_ms == pytest.approx(3000, abs=60)
 
 
+async def test_who_has_seen_no_mark_yet_has_missed_nothing(rig: Rig) -> None:
+    """Redis came later than this gateway and its clients, and then an ingest took the slot."""
+    rig.hold("a", "T.AAPL")
+    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
+    joins, rig.counts.epoch = rig.counts.joins, 7
+    rig.interest.assert_again()
+    await rig.until(lambda: rig.counts.joins == joins + 1)
+    await rig.until(lambda: rig.interest.may_go_on_to(NEXT_EPOCH))
+    assert rig.members["a"].told == []
+
+
 async def test_a_new_epoch_is_not_gone_on_to_while_the_lease_may_have_run_out(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,19 +134,66 @@ async def test_whoever_left_in_an_epoch_that_was_lost_with_redis_is_told_and_goe
     assert world.read() == [f"events from 100 to 8000 may be missing: {UNHELD}", 5]
 
 
-async def test_an_epoch_that_was_lost_before_this_gateway_began_is_known_by_a_lower_one_that_goes_on() -> None:
+async def test_an_epoch_that_was_lost_before_this_gateway_began_is_known_by_a_lower_one_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.replay.LOST_PLACE_S", 0.0)
     world = World("T.AAPL")
     world.hub.begin(make_late(EPOCH - 1, 4, 5))
+    world.hub.live_epoch = EPOCH - 1
     replay = world.make_replay()
     world.stream.entries.clear()
-    at_s = 5.0
-    for sequence in range(5, 13):
-        at_s += 1.0
+    for sequence, at_s in ((5, 5.1), (6, 5.2), (7, 5.3)):
         world.next.append(
             partial(world.publish_mark, make_late(EPOCH - 1, sequence, at_s), {"T.AAPL": trades(sequence)})
         )
     await world.follow(replay)
-    assert world.read() == [f"events from 100 to 15000 may be missing: {UNHELD}", 12]
+    [gap, *events] = world.read()
+    assert gap.startswith("events from 100 to 8") and gap.endswith(UNHELD) and events in ([6, 7], [7])
+
+
+async def test_a_gateway_that_is_behind_in_an_older_epoch_has_not_lost_the_one_that_its_client_was_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own marks go by at the pace of the log."""
+    monkeypatch.setattr("gateway.replay.LOST_PLACE_S", 0.0)
+    world = World("T.AAPL")
+    world.hub.begin(make_late(EPOCH - 1, 4, 5))
+    world.hub.live_epoch = EPOCH
+    replay = world.make_replay()
+    for sequence, at_s in ((5, 15.0), (6, 25.0)):
+        world.next.append(partial(world._come, make_late(EPOCH - 1, sequence, at_s), {"T.AAPL": trades(90 + sequence)}))
+    world.next.append(partial(world._come, make_mark(1), {"T.AAPL": trades(1)}))
+    world.later(2, {"T.AAPL": trades(2)})
+    world.later(3, {"T.AAPL": trades(3)})
+    await world.follow(replay)
+    assert world.read() == [2, 3]
+
+
+async def test_what_was_asked_for_in_time_is_told_no_gap_though_its_replay_must_wait_for_others() -> None:
+    world = World("T.AAPL", "T.MSFT")
+    world.publish_mark(make_late(EPOCH, 2, HELD_S - 5), {"T.AAPL": trades(2)})
+    replay = world.make_replay()
+    replay.note_ready()
+    world.publish_mark(make_late(EPOCH, 3, HELD_S + 5), {"T.AAPL": trades(3)})
+    assert not replay.extend({"T.TSLA"}), "this one comes back too late"
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH, 4, HELD_S + 6), {"T.MSFT": trades(4)}))
+    await world.follow(replay)
+    assert world.read() == [2, 3, 4]
+
+
+async def test_what_comes_to_a_replay_while_it_waits_is_told_the_gap_like_the_rest() -> None:
+    world = World("T.AAPL", "T.MSFT")
+    world.publish_mark(make_late(EPOCH, 2, HELD_S + 5), {"T.AAPL": trades(2)})
+    replay = world.make_replay()
+    world.hub.hold_off(world.outbox, ["T.TSLA"])
+    assert replay.extend({"T.TSLA"})
+    world.hub.add(world.outbox, ["T.TSLA"])
+    world.hub.set_ready(["T.TSLA"])
+    world.next.append(lambda: world.publish_mark(make_late(EPOCH, 3, HELD_S + 6), {"T.TSLA": trades(3)}))
+    await world.follow(replay)
+    [gap, *events] = world.read()
+    assert gap.endswith("channels: T.AAPL,T.MSFT,T.TSLA") and events == [2, 3]
 
 
 async def test_who_was_back_in_time_is_told_nothing_however_long_it_takes_to_give_it_what_it_missed() -> None:

@@ -179,12 +179,19 @@ async def test_who_subscribes_channel_by_channel_gets_what_it_asks_for_meanwhile
     channels = [f"T.S{number:03}" for number in range(100)]
     rig = Rig(*channels)
     await rig.claim()
+    mark = asyncio.Event()
+
+    async def until_mark() -> None:
+        await mark.wait()
+
+    rig.returning._until_mark = until_mark
     begun: list[Replay] = []
+    ended = asyncio.Event()
 
     async def run(self: Replay) -> None:
         self._has_begun = True
         begun.append(self)
-        await asyncio.Event().wait()
+        await ended.wait()
 
     monkeypatch.setattr(Replay, "run", run)
     tasks: list[asyncio.Task[None]] = []
@@ -193,11 +200,9 @@ async def test_who_subscribes_channel_by_channel_gets_what_it_asks_for_meanwhile
         rig.add(channel)
         await asyncio.sleep(0)
     assert (len(begun), len(tasks)) == (MOST_REPLAYS, MOST_REPLAYS + 1)
-    tasks[0].cancel()
-    for _ in range(3):
-        await asyncio.sleep(0)
+    ended.set()
+    mark.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks)
     assert [len(replay._channels) for replay in begun] == [1] * MOST_REPLAYS + [100 - MOST_REPLAYS]
-    assert rig.late == set(channels)
-    for task in tasks:
-        task.cancel()
     rig.end_tasks()
