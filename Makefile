@@ -3,6 +3,9 @@ PYTHON ?= python3
 GATEWAYS ?= 2
 MINUTES ?= 10
 
+# Hundreds of processes start here, and each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 # Two stamps, so that `make run` does not wait for test tools.  Editable: only pyproject.toml can outdate an install.
 RUNNABLE := $(VENV)/.runnable
