@@ -101,7 +101,7 @@ class Client:
         self.resumer: Resumer | None = None  # of a client with a name, once it has authenticated
         self.given_up: set[str] = set()  # but to come on until a wildcard above it does; part of what was held then
         self.replays = 0  # of exact channels, under way
-        self.next_replays: dict[tuple[int, int], Replay] = {}  # the last one from each place; it may have begun
+        self.next_replays: dict[tuple[int, int], Replay] = {}  # the last one from each place in its record
         self._tasks: asyncio.TaskGroup | None = None
         self._started: list[asyncio.Task[None]] = []
         peer: Any = connection.remote_address

@@ -58,7 +58,6 @@ class Interest:
         self._counted_at = time.monotonic()  # when Redis surely had our counts
         self._doubts = 1  # times that Redis may not have known what this gateway counts for
         self._doubts_settled = 0
-        self._told_change = (0, 0)  # from which epoch to which, of the last count anew
         self.on_ready: Callable[[], None] = lambda: None
 
     def want(self, channels: Iterable[str]) -> None:
@@ -143,10 +142,7 @@ class Interest:
         now, now_s, position = time.monotonic(), time.time(), self._hub.last_mark
         unheld_s = now - self._counted_at - HELD_S
         self._counted_at = now
-        change = (position.epoch, epoch) if 0 < position.epoch < epoch else (0, 0)
-        # If counted twice while behind (lease lost, then the bus), the first time has told it.
-        has_changed = change not in ((0, 0), self._told_change)
-        self._told_change = change
+        has_changed = 0 < position.epoch < epoch
         if not self._taken or not (has_changed or unheld_s > 0):
             return
         first_ms = position.received_us // 1000 if has_changed else int((now_s - unheld_s) * 1000)

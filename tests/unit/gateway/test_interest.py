@@ -225,17 +225,6 @@ async def test_whoever_was_not_counted_while_another_ingest_took_over_is_told_th
         assert int(words[4]) - back_ms == pytest.approx(3000, abs=60)
 
 
-async def test_a_takeover_is_told_once_however_often_all_is_counted_anew_before_it_is_caught_up(rig: Rig) -> None:
-    rig.mark()
-    rig.hold("a", "T.AAPL")
-    await rig.until(lambda: rig.hub.has_joined("a", "T.AAPL"))
-    for epoch, told in ((8, 1), (8, 1), (9, 2), (0, 2), (8, 3)):  # 0: Redis has lost all, and epochs begin anew
-        rig.counts.epoch = epoch
-        rig.interest.assert_again()
-        await rig.until(lambda: rig.interest.may_go_on_to(NEXT_EPOCH))
-        assert len(rig.members["a"].told) == told
-
-
 async def test_who_has_seen_no_mark_yet_has_missed_nothing(rig: Rig) -> None:
     """Redis came later than this gateway and its clients, and then an ingest took the slot."""
     rig.hold("a", "T.AAPL")
