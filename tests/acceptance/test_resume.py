@@ -208,7 +208,7 @@ async def test_a_connection_that_hangs_is_taken_over_from_where_its_machine_got_
 
 
 async def test_who_was_away_for_longer_than_the_log_reaches_is_told_the_gap(tmp_path: Path) -> None:
-    async with running_proxy(tmp_path, constants={"ingest.logbook.LOG_S": 0.5}) as proxy, flowing(proxy) as flow:
+    async with running_proxy(tmp_path, constants={"ingest.logbook.LOG_S": 2.0}) as proxy, flowing(proxy) as flow:
         first = await come(proxy, "T.AAPL")
         await until_beyond(first, flow.sent + 20)
         await first.close()
